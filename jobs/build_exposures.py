@@ -20,7 +20,7 @@ from jobs.raw.fingerprints import fingerprints_by_file
 from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, stored_index, with_files_added
 from jobs.raw.log import RawLog
 from jobs.raw.publish import publish_log
-from jobs.raw.rows import usable_rows_by_day
+from jobs.raw.rows import require_usable, usable_rows_by_day
 from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
@@ -59,6 +59,7 @@ def main() -> None:
     up_to = checked_day(args.up_to) if args.up_to else None
     if up_to and (first or last):
         raise UserError("--up-to names all days: leave out --from and --to")
+    require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     print_notes(files[dataset.log.view].notes)
     request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)

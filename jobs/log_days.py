@@ -10,7 +10,7 @@ import sys
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.log_calendar import LogCalendar
-from jobs.raw.rows import read_rows, usable_rows_by_day
+from jobs.raw.rows import read_rows, require_usable, usable_rows_by_day
 from jobs.spark.session import spark_session
 from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
@@ -25,6 +25,7 @@ def main() -> None:
     add_accept_few_rows(arguments)
     args = arguments.parse_args()
     dataset = dataset_of(args)
+    require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     with spark_session(f"days of {dataset.name}") as spark:
         calendar = LogCalendar(usable_rows_by_day(read_rows(spark, dataset, files)), dataset.quality)

@@ -71,10 +71,5 @@ def files_sql(files: Iterable[Path]) -> str:
     return f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
 
 
-def quoted(column: str) -> str:
-    """A column's name as an SQL identifier."""
-    return '"' + column.replace('"', '""') + '"'
-
-
 def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

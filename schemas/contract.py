@@ -4,17 +4,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
-# Both are plain text. The name is the engine that reads it: Spark computes exposures, DuckDB runs audits.
-SparkSql: TypeAlias = str
+# Plain text. DuckDB reads it: in Spark's workers, which compute exposures, and in audits.
 DuckDbSql: TypeAlias = str
 
 # In the draft of a contract: an expression or a time zone that only a person can name. See Known.UNANSWERED.
 UNANSWERED = "UNANSWERED"
 
 
-def quoted_name(name: str) -> SparkSql:
-    """The name of a column in Spark SQL, whatever characters it has."""
-    return "`" + name.replace("`", "``") + "`"
+def quoted_name(name: str) -> DuckDbSql:
+    """The name of a column or a view in DuckDB's SQL, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 class Known(Enum):

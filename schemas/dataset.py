@@ -1,7 +1,7 @@
 """A dataset contract: the layout of a raw log, and the expressions that turn its rows into exposures.
 
 A module in `schemas/datasets/` defines one or more `Dataset` values; no other module knows their columns. All
-expressions are Spark SQL over the view `log` and the views of the lookups. schemas/times.py has the expressions of
+expressions are DuckDB SQL over the view `log` and the views of the lookups. schemas/times.py has the expressions of
 usual forms of time.
 """
 
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import schemas.datasets
 from schemas.candidates import USER_DAYS, ImpliedLabel, Objective, Sessions
-from schemas.contract import UNANSWERED, Column, Known, Role, SparkSql
+from schemas.contract import UNANSWERED, Column, DuckDbSql, Known, Role
 from schemas.days import checked_day
 from schemas.errors import UserError
 from schemas.logs.checks import (
@@ -77,7 +77,7 @@ class Dataset:
     log_key: the raw columns that identify an exposure; the time must be one of them. A second row of the same day with
     the same key is a duplicate.
     exposed_at_ms: milliseconds since 1970 UTC. It is evaluated for every row, so it must give NULL, not an error, if
-    the time cannot be read: use try_cast, try_add and similar functions, because an overflow stops Spark. The other
+    the time cannot be read: use TRY, try_cast and similar functions, because an overflow stops the job. The other
     columns are evaluated only for rows that are not refused.
     timezone: the time zone in which the day `ds` and the hour are counted.
     channel: the name of the channel; NULL if it is unknown.
@@ -105,18 +105,18 @@ class Dataset:
     log: RawFile
     log_key: tuple[str, ...]
     user_id: Derived
-    exposed_at_ms: SparkSql
+    exposed_at_ms: DuckDbSql
     timezone: str
-    channel: SparkSql
+    channel: DuckDbSql
     gains: tuple[Gain, ...]
     columns: tuple[Derived, ...]
     lookups: tuple[Lookup, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     channels: tuple[str, ...] = ()
-    cost: SparkSql = NO_COST
-    propensity: SparkSql = "cast(NULL AS double)"
+    cost: DuckDbSql = NO_COST
+    propensity: DuckDbSql = "cast(NULL AS double)"
     outcome_days: int = 0
-    is_exposure: SparkSql = ""
+    is_exposure: DuckDbSql = ""
     outcomes: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = field(default=())
     # Not in repr: a changed repr makes the raw log be read again, and these fields do not change how rows are read.
@@ -159,17 +159,17 @@ class Dataset:
                 if self.column(name).dtype != "bigint" or self.column(name).known is not Known.NEVER:
                     raise ValueError(f"{name} is the time of {gain}: a bigint that is never an input")
             checked_zone(self.timezone)
-            for name, spark_sql, views in self.expressions:
-                check_expression(name, spark_sql, {view: self.view_columns[view] for view in views})
+            for name, duckdb_sql, views in self.expressions:
+                check_expression(name, duckdb_sql, {view: self.view_columns[view] for view in views})
         except ValueError as error:
             raise ValueError(f"dataset {self.name}: {error}") from None
 
     def _check_questions(self) -> None:
         """Raises ValueError for a draft whose questions are open: one line that names all of them."""
-        named = [(name, spark_sql) for name, spark_sql, _ in self.expressions]
-        is_zone_open = self.timezone == UNANSWERED or any(f"'{UNANSWERED}'" in spark_sql for _, spark_sql in named)
+        named = [(name, duckdb_sql) for name, duckdb_sql, _ in self.expressions]
+        is_zone_open = self.timezone == UNANSWERED or any(f"'{UNANSWERED}'" in duckdb_sql for _, duckdb_sql in named)
         questions = ["the time zone"] if is_zone_open else []
-        questions += [name for name, spark_sql in named if spark_sql == UNANSWERED]
+        questions += [name for name, duckdb_sql in named if duckdb_sql == UNANSWERED]
         if columns := [d.column.name for d in self.columns if d.column.known is Known.UNANSWERED]:
             remaining = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
             questions.append(f"when the values are known of {', '.join(columns[:8])}{remaining}")
@@ -229,23 +229,23 @@ class Dataset:
     @property
     def view_columns(self) -> Mapping[str, tuple[str, ...] | None]:
         """The columns of each view; None for a lookup whose SELECT may add columns."""
-        with_select = {lookup.file.view for lookup in self.lookups if lookup.spark_sql}
+        with_select = {lookup.file.view for lookup in self.lookups if lookup.duckdb_sql}
         return {f.view: None if f.view in with_select else tuple(c.name for c in f.columns) for f in self.raw_files}
 
     @property
-    def expressions(self) -> tuple[tuple[str, SparkSql, tuple[str, ...]], ...]:
+    def expressions(self) -> tuple[tuple[str, DuckDbSql, tuple[str, ...]], ...]:
         """All expressions: what each is for, its text, and the views that it may name."""
         views = (self.log.view, *(lookup.file.view for lookup in self.lookups))
-        named = [(d.column.name, d.spark_sql) for d in (self.user_id, *self.columns)]
+        named = [(d.column.name, d.duckdb_sql) for d in (self.user_id, *self.columns)]
         named += [(name, getattr(self, name)) for name in ("exposed_at_ms", "channel", "cost", "propensity")]
-        named += [(f"refusal '{refusal.reason}'", refusal.spark_sql) for refusal in self.refusals]
+        named += [(f"refusal '{refusal.reason}'", refusal.duckdb_sql) for refusal in self.refusals]
         named += [("is_exposure", self.is_exposure)] if self.is_exposure else []
-        expressions = [(name, spark_sql, views) for name, spark_sql in named]
+        expressions = [(name, duckdb_sql, views) for name, duckdb_sql in named]
         for outcome in self.outcomes:
             for field_name in ("condition", "at_ms"):
-                if spark_sql := getattr(outcome, field_name):
+                if duckdb_sql := getattr(outcome, field_name):
                     own_views = (outcome.file.view,) if outcome.file else views
-                    expressions.append((f"outcome {outcome.gain}, {field_name}", spark_sql, own_views))
+                    expressions.append((f"outcome {outcome.gain}, {field_name}", duckdb_sql, own_views))
         return tuple(expressions)
 
     def _check_candidates(self, by_name: dict[str, Column]) -> None:

@@ -22,7 +22,7 @@ from jobs.raw.reader.read import read_file
 from jobs.raw.reader.source_files import plain_name
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
-from jobs.raw.rows import read_rows
+from jobs.raw.rows import read_rows, require_usable
 from jobs.spark.progress import describe_job
 from jobs.spark.session import spark_session
 from lakehouse.arguments import add_raw, dataset_of, dataset_parser
@@ -38,6 +38,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=_at_least_one, default=DEFAULT_ROWS, help="rows of the log to read")
     args = arguments.parse_args()
     dataset = dataset_of(args)
+    require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     log = files[dataset.log.view]
     sample = first_rows(log, args.rows)

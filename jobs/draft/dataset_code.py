@@ -10,6 +10,7 @@ from jobs.draft.expressions import (
     flag_refusal,
     is_category,
     reference,
+    text_literal,
     time_expression,
     value_expression,
 )
@@ -38,7 +39,7 @@ def dataset_call(draft: Draft) -> Call:
         Argument(elements(*_gain_weights(draft)), "gains", _gain_reason(draft)),
     ]
     if draft.events:
-        exposures = ", ".join(f"'{word}'" for word in draft.events.exposures)
+        exposures = ", ".join(map(text_literal, draft.events.exposures))
         condition = f"{reference('log', draft.events.column)} IN ({exposures})"
         arguments.append(Argument(quoted(condition), "is_exposure", "The other rows report outcomes."))
     if outcomes := [*_event_outcomes(draft), *(_file_outcome(draft, o) for o in draft.outcome_tables)]:
@@ -66,10 +67,7 @@ def _user(draft: Draft) -> Call:
     source, placeholder = reference("log", draft.user), usual_placeholder(column)
     dtype = "bigint" if column.dtype == "bigint" else "string"
     if placeholder is not None:
-        literal = (
-            placeholder if dtype == "bigint" else "'" + placeholder.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        )
-        source = f"nullif({source}, {literal})"
+        source = f"nullif({source}, {placeholder if dtype == 'bigint' else text_literal(placeholder)})"
     return call(
         "Derived", call("Column", '"user_id"', quoted(dtype), quoted(f"the user ({draft.user})")), quoted(source)
     )
@@ -100,7 +98,7 @@ def _channel(draft: Draft) -> str:
     if draft.channel is None:
         return _UNANSWERED
     source = reference("log", draft.channel)
-    return quoted(source if draft.log.column(draft.channel).dtype == "string" else f"cast({source} AS string)")
+    return quoted(source if draft.log.column(draft.channel).dtype == "string" else f"cast({source} AS varchar)")
 
 
 def _gain_weights(draft: Draft) -> Iterator[Call]:
@@ -135,7 +133,7 @@ def _event_outcomes(draft: Draft) -> Iterator[Call]:
         return
     names = draft.gain_names[len(draft.gains) :]
     for name, word in zip(names, draft.events.outcomes, strict=False):
-        condition = f"{reference('log', draft.events.column)} = '{word}'"
+        condition = f"{reference('log', draft.events.column)} = {text_literal(word)}"
         yield call(
             "Outcome", gain=quoted(name), doc=quoted(f"1 if a row '{word}' followed"), match=texts(*draft.match),
             within_hours=str(_OUTCOME_HOURS), condition=quoted(condition),

@@ -1,4 +1,4 @@
-"""Spark SQL, and Python that composes it, for the columns of a draft."""
+"""DuckDB SQL, and Python that composes it, for the columns of a draft."""
 
 import re
 
@@ -12,8 +12,13 @@ _EPOCH_FUNCTIONS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 
 def reference(view: str, name: str) -> str:
-    """A raw column in Spark SQL."""
+    """A raw column in DuckDB SQL."""
     return f"{view}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"{view}.{quoted_name(name)}"
+
+
+def text_literal(text: str) -> str:
+    """The text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def column_name(name: str, used_names: set[str]) -> str:
@@ -33,9 +38,9 @@ def time_expression(view: str, column: ColumnSample, notation: TimeNotation) -> 
     if notation.kind == EPOCH and notation.unit in _EPOCH_FUNCTIONS:
         return call(_EPOCH_FUNCTIONS[notation.unit], source)
     if notation.kind == EPOCH:  # nanoseconds
-        return quoted(f"try_cast({reference(view, column.name)} AS bigint) div 1000000L")
+        return quoted(f"(try_cast({reference(view, column.name)} AS bigint) // 1000000)")
     if notation.kind == FROM_START:
-        return call("seconds", f'f"try_add({reference(view, column.name)}, {{START_S}}L)"')
+        return call("seconds", f'f"TRY({reference(view, column.name)} + {{START_S}})"')
     if notation.kind == ISO:
         return call("iso_time", source, "ZONE") if notation.is_naive else call("iso_time", source)
     if notation.kind == DIGITS:
@@ -62,7 +67,7 @@ def flag_expression(view: str, column: ColumnSample) -> str:
     if column.dtype != "string" or column.flag_words is None:
         return f"cast({source} AS int)"
     no, yes = column.flag_words
-    return f"CASE lower({source}) WHEN '{yes}' THEN 1 WHEN '{no}' THEN 0 END"
+    return f"CASE lower({source}) WHEN {text_literal(yes)} THEN 1 WHEN {text_literal(no)} THEN 0 END"
 
 
 def flag_refusal(view: str, column: ColumnSample) -> tuple[str, str]:
@@ -71,7 +76,10 @@ def flag_refusal(view: str, column: ColumnSample) -> tuple[str, str]:
     if column.dtype != "string" or column.flag_words is None:
         return f"{column.name} is neither 0 nor 1", f"{source} NOT IN (0, 1)"
     no, yes = column.flag_words
-    return f"{column.name} is neither {yes} nor {no}", f"lower({source}) NOT IN ('{yes}', '{no}')"
+    return (
+        f"{column.name} is neither {yes} nor {no}",
+        f"lower({source}) NOT IN ({text_literal(yes)}, {text_literal(no)})",
+    )
 
 
 def value_expression(view: str, column: ColumnSample, *, is_category: bool) -> str:
@@ -82,7 +90,7 @@ def value_expression(view: str, column: ColumnSample, *, is_category: bool) -> s
     if column.usual_missing_number is not None:
         source = f"nullif({source}, {column.usual_missing_number})"
     if is_category:
-        return source if column.dtype == "string" else f"cast({source} AS string)"
+        return source if column.dtype == "string" else f"cast({source} AS varchar)"
     return source if column.dtype == "double" and "nullif" not in source else f"cast({source} AS double)"
 
 

@@ -15,8 +15,8 @@ _UNANSWERED = "UNANSWERED"
 _FORMATS = {JSON_LINES: "JSON_LINES", PARQUET: "PARQUET"}
 _UTC = {"UTC", "+00:00", "+0000"}
 _HELPER = """\
-def {name}(name: str, doc: str, known: Known, spark_sql: str, *, static: bool = False) -> Derived:
-    return Derived(Column(name, "{dtype}", doc, known, nullable=True, role=Role.{role}, static=static), spark_sql)"""
+def {name}(name: str, doc: str, known: Known, duckdb_sql: str, *, static: bool = False) -> Derived:
+    return Derived(Column(name, "{dtype}", doc, known, nullable=True, role=Role.{role}, static=static), duckdb_sql)"""
 
 
 def module_text(draft: Draft) -> str:

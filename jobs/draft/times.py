@@ -14,7 +14,7 @@ _FIRST_YEAR, _LAST_YEAR = 1995, 2035
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
-# Python's notation for parsing, Spark's for the contract (where one letter reads one or two digits), and the resolution
+# Python's notation for parsing, the contract's (where one letter reads one or two digits), and the resolution
 # in seconds. If two notations read all texts, the earlier one in the list counts.
 _DIGITS = (
     ("%Y%m%d%H%M%S%f", "yyyyMMddHHmmssSSS", 17, 0.001),
@@ -44,8 +44,8 @@ _ZONE_AT_END = re.compile(r"\s?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$")
 class TimeNotation:
     """How a column writes times.
 
-    kind: EPOCH (unit: s, ms, us or ns), DIGITS and PATTERN (pattern: Spark's letters), ISO, FROM_START (seconds since
-    an unknown start).
+    kind: EPOCH (unit: s, ms, us or ns), DIGITS and PATTERN (pattern: the letters of schemas/times.py), ISO, FROM_START
+    (seconds since an unknown start).
     zones: the zones that the texts name, such as +09:00; empty if they name none, which is a naive local time except
     for an epoch.
     resolution_s: the smallest difference that the notation writes.

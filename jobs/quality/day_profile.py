@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 import duckdb
 
 from lakehouse.duckdb_types import duckdb_type
-from lakehouse.duckdb_view import open_view, quoted
+from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
 from lakehouse.storage.files import write_whole
-from schemas.contract import Column, Known, Role
+from schemas.contract import Column, Known, Role, quoted_name
 from schemas.dataset import Dataset
 from schemas.steps import known_after_columns
 from schemas.tables import EXPOSURES
@@ -129,7 +129,7 @@ def compute_profile(connection: duckdb.DuckDBPyConnection, dataset: Dataset, end
 
 def _known_at(dataset: Dataset, gain: str) -> str:
     """The column with the time at which a gain becomes known, in ms."""
-    return quoted(dataset.late_gain_times[gain]) if gain in dataset.late_gains else "exposed_at_ms"
+    return quoted_name(dataset.late_gain_times[gain]) if gain in dataset.late_gains else "exposed_at_ms"
 
 
 def _column_counts(connection: duckdb.DuckDBPyConnection, column: Column, source: str) -> dict[str, int]:

@@ -11,8 +11,7 @@ from jobs.quality.facts import Fact
 from jobs.quality.partition_counts import query_types
 from jobs.quality.rule_sentences import rule_columns, rule_name, rule_sentence
 from jobs.quality.validation import EXAMPLES, validate
-from lakehouse.duckdb_view import quoted
-from schemas.contract import Expectation, Table
+from schemas.contract import Expectation, Table, quoted_name
 from schemas.expectations import not_null
 
 _LONGEST_VALUE = 120  # characters
@@ -69,7 +68,7 @@ def flat_frame(connection: duckdb.DuckDBPyConnection, table: Table, dtypes: dict
     A boolean that is null counts as false: if a statement cannot be shown to be true, its rule fails.
     """
     expressions = ", ".join(
-        f"coalesce({quoted(name)}, false) AS {quoted(name)}" if dtype == "BOOLEAN" else quoted(name)
+        f"coalesce({quoted_name(name)}, false) AS {quoted_name(name)}" if dtype == "BOOLEAN" else quoted_name(name)
         for name, dtype in dtypes.items()
     )
     return connection.execute(f"SELECT {expressions or '1 AS row'} FROM ({_flat_sql(table)})").df()

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import duckdb
 
 from lakehouse.duckdb_types import duckdb_type
-from lakehouse.duckdb_view import files_sql, open_view, quoted, rows_sql
+from lakehouse.duckdb_view import files_sql, open_view, rows_sql
 from lakehouse.lake import Partition
 from lakehouse.storage.data_files import part_of
-from schemas.contract import Column, Table
+from schemas.contract import Column, Table, quoted_name
 from schemas.printable import printable
 
 _FLOATS = ("DOUBLE", "FLOAT")
@@ -29,7 +29,7 @@ def column_types(connection: duckdb.DuckDBPyConnection, partition: Partition) ->
 
 def contract_types(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
     """The contract's columns with their DuckDB types, to compare with `column_types`."""
-    nulls = ", ".join(f"CAST(NULL AS {duckdb_type(c.dtype)}) AS {quoted(c.name)}" for c in table.columns)
+    nulls = ", ".join(f"CAST(NULL AS {duckdb_type(c.dtype)}) AS {quoted_name(c.name)}" for c in table.columns)
     return query_types(connection, f"SELECT {nulls}")
 
 
@@ -44,7 +44,7 @@ def row_count(connection: duckdb.DuckDBPyConnection) -> int:
 
 def null_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
     """The number of rows in which each column is null."""
-    return _counts_where(connection, {c.name: f"{quoted(c.name)} IS NULL" for c in columns})
+    return _counts_where(connection, {c.name: f"{quoted_name(c.name)} IS NULL" for c in columns})
 
 
 def non_finite_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[Column]) -> dict[str, int]:
@@ -53,9 +53,9 @@ def non_finite_counts(connection: duckdb.DuckDBPyConnection, columns: Iterable[C
     for column in columns:
         dtype = duckdb_type(column.dtype)
         if dtype in _FLOATS:
-            conditions[column.name] = f"NOT isfinite({quoted(column.name)})"
+            conditions[column.name] = f"NOT isfinite({quoted_name(column.name)})"
         elif dtype.removesuffix("[]") in _FLOATS:
-            is_bad = f"list_transform({quoted(column.name)}, lambda v: NOT isfinite(v))"
+            is_bad = f"list_transform({quoted_name(column.name)}, lambda v: NOT isfinite(v))"
             conditions[column.name] = f"list_bool_or({is_bad})"
     return _counts_where(connection, conditions)
 
@@ -145,7 +145,7 @@ def means(
     result = {}
     for name in columns:
         mean, count = connection.execute(
-            f'SELECT avg({quoted(name)}), count({quoted(name)}) FROM "partition" WHERE {condition}'
+            f'SELECT avg({quoted_name(name)}), count({quoted_name(name)}) FROM "partition" WHERE {condition}'
         ).fetchall()[0]
         if count:
             result[name] = (float(mean), int(count))

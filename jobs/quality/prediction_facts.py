@@ -10,8 +10,9 @@ from jobs.quality.chance import STANDARD_ERRORS
 from jobs.quality.day_profile import day_profile
 from jobs.quality.facts import Fact, limit_fact
 from jobs.quality.partition_counts import means
-from lakehouse.duckdb_view import open_view, quoted
+from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake
+from schemas.contract import quoted_name
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES
 from schemas.tables.channel_policies import FROM_MODEL
@@ -37,7 +38,7 @@ def task_facts(connection: duckdb.DuckDBPyConnection, lake: Lake, dataset: Datas
     exposures = lake[EXPOSURES, dataset, day]
     if not tasks or exposures.manifest is None or not exposures.manifest.rows:
         return
-    sums = ", ".join(f"sum({' * '.join(map(quoted, gains))})" for gains in tasks.values())
+    sums = ", ".join(f"sum({' * '.join(map(quoted_name, gains))})" for gains in tasks.values())
     with open_view(exposures) as exposures_connection:
         counts = exposures_connection.execute(f'SELECT {sums} FROM "partition"').fetchall()[0]
     gained = dict(zip(tasks, map(int, counts), strict=True))

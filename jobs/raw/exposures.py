@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.raw.joins.outcomes import OUTCOME
-from jobs.raw.lines import RAW, REASON, SOURCE
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
 from jobs.raw.rows import DS
 from jobs.spark.worker_tables import WorkerTable, as_tables
 from schemas.dataset import Dataset

@@ -12,8 +12,8 @@ from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
 from jobs.raw.files import file_headers
 from jobs.raw.index import RawIndex, event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
-from jobs.raw.lines import SOURCE
 from jobs.raw.log import RawLog
+from jobs.raw.reader.typed_rows import SOURCE
 from jobs.raw.rows import DS
 from jobs.spark.partitions import day_chunks, publish_days, read_published
 from jobs.spark.progress import describe_job

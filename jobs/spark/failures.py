@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from pyspark.errors import (
-    AnalysisException,
-    ArithmeticException,
-    DateTimeException,
-    NumberFormatException,
-)
+from pyspark.errors import AnalysisException
 
 from schemas.errors import Busy, NothingToDoYet, Unreachable, UserError
 
@@ -30,12 +25,6 @@ def explain_failure(error: BaseException) -> BaseException:
     for java_error in _java_errors(error):
         if explained := _explained(java_error):
             return explained
-    if isinstance(error, ArithmeticException | DateTimeException | NumberFormatException):
-        problem = first_line(error).partition(". If necessary")[0]
-        return UserError(
-            f"an expression of the contract stops at a row of the log: {problem}: use try_divide, try_cast or a "
-            "similar function in it"
-        )
     if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
         path = (error.getMessageParameters() or {}).get("path", "a file")
         return UserError(

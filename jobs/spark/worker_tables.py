@@ -67,7 +67,7 @@ def as_tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 def starting_workers(spark: SparkSession) -> Iterator[None]:
     """Start Python workers in the background while the block runs.
 
-    They take seconds to start and to load Arrow, during which the driver can plan its first job.
+    They take seconds to start and to load Arrow and DuckDB, during which the driver can plan its first job.
     """
 
     def start() -> None:
@@ -75,7 +75,7 @@ def starting_workers(spark: SparkSession) -> Iterator[None]:
         with suppress(Py4JError, PySparkException):
             describe_job(spark, "starting workers")
             workers = spark.sparkContext.defaultParallelism
-            spark.range(workers, numPartitions=workers).mapInArrow(_load_arrow, "id bigint").collect()
+            spark.range(workers, numPartitions=workers).mapInArrow(_load_libraries, "id bigint").collect()
 
     thread = InheritableThread(target=start, daemon=True)
     thread.start()
@@ -85,7 +85,7 @@ def starting_workers(spark: SparkSession) -> Iterator[None]:
         thread.join()
 
 
-def _load_arrow(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _load_libraries(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     import pyarrow.compute
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401

@@ -8,9 +8,10 @@ written when the path has ended, so they are never an input. Timestamps are seco
 from datetime import UTC, datetime
 
 from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
-from schemas.contract import Column, Known, Role, SparkSql
+from schemas.contract import Column, DuckDbSql, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
+from schemas.times import hour_of, weekday_of
 
 # Second 0 of the log. The publisher does not name the day; any fixed day serves.
 START = datetime(2017, 1, 1, tzinfo=UTC)
@@ -43,26 +44,25 @@ LOG = RawFile(
     ),
 )
 
-_EXPOSED_AT_MS = f"try_multiply(try_add(log.timestamp, {_START_S}L), 1000L)"
-_EXPOSED_AT = f"timestamp_seconds(log.timestamp + {_START_S}L)"
+_EXPOSED_AT_MS = f"((log.timestamp + {_START_S}) * 1000)"
 
 
 def _never_known(name: str, dtype: str, doc: str) -> Derived:
     return Derived(Column(name, dtype, doc, Known.NEVER, nullable=True), f"nullif(log.{name}, -1)")
 
 
-def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
+def _known_after(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), duckdb_sql)
 
 
 def _known_with(name: str, doc: str) -> Derived:
     """An attribute of the ad, known once the ad is chosen."""
     column = Column(name, "string", doc, Known.WITH, nullable=True, role=Role.CATEGORICAL)
-    return Derived(column, f"cast(log.{name} AS string)")
+    return Derived(column, f"cast(log.{name} AS varchar)")
 
 
-def _clock(name: str, doc: str, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), spark_sql)
+def _clock(name: str, doc: str, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), duckdb_sql)
 
 
 QUALITY = Quality(
@@ -106,9 +106,9 @@ DATASETS = (
         # attribution, click_pos, click_nb) are not part of the key.
         log_key=("uid", "timestamp", "campaign", "click", "cost", "cpo", *_CATEGORIES),
         user_id=Derived(Column("user_id", "bigint", "the user (uid)"), "log.uid"),
-        exposed_at_ms=_EXPOSED_AT_MS,
+        exposed_at_ms=f"TRY({_EXPOSED_AT_MS})",
         timezone="UTC",
-        channel="cast(log.cat8 AS string)",
+        channel="cast(log.cat8 AS varchar)",
         cost="log.cost",
         outcome_days=30,
         quality=QUALITY,
@@ -132,7 +132,7 @@ DATASETS = (
             ),
             Derived(
                 Column("conversion_at_ms", "bigint", "time of that conversion, ms UTC", Known.NEVER, nullable=True),
-                f"CASE WHEN log.conversion = 1 THEN (log.conversion_timestamp + {_START_S}L) * 1000 END",
+                f"CASE WHEN log.conversion = 1 THEN (log.conversion_timestamp + {_START_S}) * 1000 END",
             ),
             _never_known("conversion_id", "bigint", "id of the conversion; some span several users"),
             _never_known("attribution", "int", "1 if the conversion was attributed to Criteo"),
@@ -152,8 +152,8 @@ DATASETS = (
                 ),
                 "cast(nullif(log.time_since_last_click, -1) AS double)",
             ),
-            _clock("hour", "hour of the exposure, counted from the log's start, 0-23", f"hour({_EXPOSED_AT})"),
-            _clock("weekday", "day of the week, counted from the configured start", f"weekday({_EXPOSED_AT})"),
+            _clock("hour", "hour of the exposure, counted from the log's start, 0-23", hour_of(_EXPOSED_AT_MS, "UTC")),
+            _clock("weekday", "day of the week, counted from the configured start", weekday_of(_EXPOSED_AT_MS, "UTC")),
         ),
         refusals=(
             Refusal(f"timestamp is not from 0 to {_LONGEST_S:,}", f"log.timestamp NOT BETWEEN 0 AND {_LONGEST_S}"),

@@ -10,9 +10,10 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
-from schemas.contract import Column, Known, Role, SparkSql
+from schemas.contract import Column, DuckDbSql, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality, RowRule
+from schemas.times import day_of, hour_of, weekday_of
 
 _TIMEZONE = "Asia/Shanghai"
 _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view")
@@ -84,42 +85,37 @@ VIDEOS = RawFile(
 # Terciles of the duration over the video pool; a video without a duration has no channel.
 # `pool_share` is the probability that a video drawn at random from the pool has that channel.
 _VIDEO_CHANNELS = """
-WITH cut AS (SELECT percentile(video_duration, array(1 / 3D, 2 / 3D)) AS at FROM {videos}),
+WITH cut AS (SELECT quantile_cont(video_duration, [1 / 3, 2 / 3]) AS terciles FROM videos),
 classed AS (
-  SELECT v.*, CASE WHEN video_duration <= at[0] THEN 'short' WHEN video_duration <= at[1] THEN 'mid'
-                   WHEN video_duration IS NOT NULL THEN 'long' END AS duration_class
-  FROM {videos} v CROSS JOIN cut),
+  SELECT videos.*, CASE WHEN video_duration <= terciles[1] THEN 'short' WHEN video_duration <= terciles[2] THEN 'mid'
+                        WHEN video_duration IS NOT NULL THEN 'long' END AS duration_class
+  FROM videos CROSS JOIN cut),
 pool AS (SELECT duration_class, count(*) / sum(count(*)) OVER () AS pool_share
          FROM classed GROUP BY duration_class)
 SELECT classed.*, pool_share FROM classed LEFT JOIN pool USING (duration_class)
 """
 
 
-def _local(pattern: str) -> SparkSql:
-    """The expression with {local} replaced by the time of the exposure in Shanghai."""
-    return pattern.format(local=f"from_utc_timestamp(timestamp_millis(log.time_ms), '{_TIMEZONE}')")
+_DATE = "try_strptime(cast(log.date AS varchar), '%Y%m%d')"
 
 
-_DATE = "try_to_date(cast(log.date AS string), 'yyyyMMdd')"
+def _known_before(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.BEFORE, role=role), duckdb_sql)
 
 
-def _known_before(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.BEFORE, role=role), spark_sql)
-
-
-def _profile(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql = "") -> Derived:
-    """A column of the user's profile; without spark_sql, the column of the same name in `users`."""
+def _profile(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql = "") -> Derived:
+    """A column of the user's profile; without duckdb_sql, the column of the same name in `users`."""
     return Derived(
-        Column(name, dtype, doc, Known.BEFORE, nullable=True, role=role, static=True), spark_sql or f"users.{name}"
+        Column(name, dtype, doc, Known.BEFORE, nullable=True, role=role, static=True), duckdb_sql or f"users.{name}"
     )
 
 
-def _known_with(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), spark_sql)
+def _known_with(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), duckdb_sql)
 
 
-def _known_after(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), spark_sql)
+def _known_after(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.AFTER, nullable=True, role=role), duckdb_sql)
 
 
 _GAINS = (
@@ -146,13 +142,13 @@ _COLUMNS = (
         "double",
         "time watched over duration, at most 5; null without a duration",
         Role.NUMERIC,
-        "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5D) END",
+        "CASE WHEN videos.video_duration > 0 THEN least(log.play_time_ms / videos.video_duration, 5) END",
     ),
     _known_with("video_id", "bigint", "the video shown", Role.CATEGORICAL, "log.video_id"),
     _known_with("author_id", "string", "its author", Role.CATEGORICAL, "videos.author_id"),
     _known_with("video_type", "string", "NORMAL, AD or UNKNOWN", Role.CATEGORICAL, "videos.video_type"),
     _known_with("music_type", "string", "kind of its music", Role.CATEGORICAL, "videos.music_type"),
-    _known_with("tag", "string", "its first tag", Role.CATEGORICAL, "split(videos.tag, ',')[0]"),
+    _known_with("tag", "string", "its first tag", Role.CATEGORICAL, "split_part(videos.tag, ',', 1)"),
     _known_with(
         "video_duration_ms",
         "double",
@@ -161,9 +157,15 @@ _COLUMNS = (
         "videos.video_duration",
     ),
     _known_before(
-        "hour", "int", "hour of the exposure, Asia/Shanghai, 0-23", Role.CATEGORICAL, _local("hour({local})")
+        "hour",
+        "int",
+        "hour of the exposure, Asia/Shanghai, 0-23",
+        Role.CATEGORICAL,
+        hour_of("log.time_ms", _TIMEZONE),
     ),
-    _known_before("weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, _local("weekday({local})")),
+    _known_before(
+        "weekday", "int", "day of the week, Monday 0", Role.CATEGORICAL, weekday_of("log.time_ms", _TIMEZONE)
+    ),
     _profile("user_active_degree", "string", "activity class of the user", Role.CATEGORICAL),
     _profile("is_lowactive_period", "string", "in a period of low activity", Role.CATEGORICAL),
     _profile(
@@ -190,12 +192,12 @@ _COLUMNS = (
     *(_profile(f"onehot_feat{k}", "string", "encrypted profile feature", Role.CATEGORICAL) for k in range(18)),
     Derived(
         Column("log_hour", "int", "hour of the exposure as the log itself writes it (hourmin)", Known.NEVER),
-        "cast(floor(log.hourmin / 100) AS int)",
+        "try_cast(log.hourmin // 100 AS int)",
     ),
     Derived(Column("is_random", "int", "1 if the video was drawn at random", Known.NEVER), "cast(log.is_rand AS int)"),
 )
 
-_TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS string)")
+_TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.tab AS varchar)")
 _UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
 
 # The published logs cover April and May 2022, and a generated log may reach the next year. Any other time is a broken
@@ -216,7 +218,7 @@ _REFUSALS = (
     # In the standard logs time_ms can be on the evening before `date`; a larger difference means a broken row.
     Refusal(
         "date and time_ms are more than a day apart",
-        _local(f"abs(datediff({_DATE}, to_date({{local}}))) > 1"),
+        f"abs(date_diff('day', {_DATE}, cast({day_of('log.time_ms', _TIMEZONE)} AS date))) > 1",
     ),
 )
 
@@ -275,7 +277,7 @@ OBJECTIVES = (
 )
 
 
-def _kuairand(name: str, title: str, channel: SparkSql, columns: tuple[Derived, ...], **fields: object) -> Dataset:
+def _kuairand(name: str, title: str, channel: DuckDbSql, columns: tuple[Derived, ...], **fields: object) -> Dataset:
     return Dataset(
         name=name,
         title=title,
@@ -315,7 +317,7 @@ DATASETS = (
     _kuairand(
         "kuairand_tab",
         "KuaiRand, channel = page of the app",
-        "cast(log.tab AS string)",
+        "cast(log.tab AS varchar)",
         (*_COLUMNS, _known_with(*_UPLOAD_TYPE)),
     ),
     _kuairand(

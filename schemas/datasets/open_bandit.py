@@ -10,7 +10,7 @@ share it, and a journey is what was shown to all of them. Reports have this as a
 """
 
 from schemas.candidates import SessionEnd, Sessions
-from schemas.contract import Column, Known, Role, SparkSql
+from schemas.contract import Column, DuckDbSql, Known, Role, quoted_name
 from schemas.dataset import Dataset, Derived, Gain, Lookup, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality
 from schemas.times import hour_of, iso_time, weekday_of
@@ -20,7 +20,7 @@ _ITEMS = 80  # in the campaign `all`; `men` has 34, `women` 46
 _EXPOSED_AT_MS = iso_time("log.timestamp")
 _USER_FEATURES = tuple(f"user_feature_{k}" for k in range(4))
 _AFFINITIES = tuple(f"user-item_affinity_{k}" for k in range(_ITEMS))
-_AFFINITY_ARRAY = f"array({', '.join(f'log.`{name}`' for name in _AFFINITIES)})"
+_AFFINITY_LIST = f"[{', '.join(f'log.{quoted_name(name)}' for name in _AFFINITIES)}]"
 
 
 def _log(policy: str, other_policy: str) -> RawFile:
@@ -54,12 +54,12 @@ def _item_context(policy: str) -> RawFile:
     )
 
 
-def _clock(name: str, doc: str, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), spark_sql)
+def _clock(name: str, doc: str, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), duckdb_sql)
 
 
-def _of_item(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), spark_sql)
+def _of_item(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), duckdb_sql)
 
 
 _COLUMNS = (
@@ -76,10 +76,10 @@ _COLUMNS = (
     ),
     Derived(
         Column("affinity_sum", "double", "earlier clicks of the user on any item", Known.BEFORE, role=Role.NUMERIC),
-        f"aggregate({_AFFINITY_ARRAY}, 0D, (total, value) -> total + value)",
+        f"list_sum({_AFFINITY_LIST})",
     ),
     _of_item("affinity", "double", "earlier clicks of the user on the item", Role.NUMERIC,
-             f"get({_AFFINITY_ARRAY}, cast(log.item_id AS int))"),
+             f"{_AFFINITY_LIST}[log.item_id + 1]"),
     _of_item("item_feature_0", "double", "continuous feature of the item", Role.NUMERIC, "items.item_feature_0"),
     *(
         _of_item(name, "string", "hashed feature of the item", Role.CATEGORICAL, f"items.{name}")
@@ -117,7 +117,7 @@ def _open_bandit(policy: str, other_policy: str, title: str) -> Dataset:
         ),
         exposed_at_ms=_EXPOSED_AT_MS,
         timezone=_TIMEZONE,
-        channel="cast(log.item_id AS string)",
+        channel="cast(log.item_id AS varchar)",
         channels=tuple(str(item) for item in range(_ITEMS)),
         propensity="log.propensity_score",
         gains=(Gain("click", 1.0),),

@@ -6,7 +6,7 @@ it decides what to show. A third of the products are in categories without a cod
 """
 
 from schemas.candidates import ImpliedLabel, Objective, SessionEnd, Sessions
-from schemas.contract import Column, Known, Role, SparkSql
+from schemas.contract import Column, DuckDbSql, Known, Role
 from schemas.dataset import Dataset, Derived, Gain, Outcome, RawColumn, RawFile, Refusal
 from schemas.quality import CALENDAR, Quality
 from schemas.times import hour_of, iso_time, weekday_of
@@ -32,12 +32,12 @@ LOG = RawFile(
 )
 
 
-def _of_product(name: str, dtype: str, doc: str, role: Role, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), spark_sql)
+def _of_product(name: str, dtype: str, doc: str, role: Role, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, dtype, doc, Known.WITH, nullable=True, role=role), duckdb_sql)
 
 
-def _clock(name: str, doc: str, spark_sql: SparkSql) -> Derived:
-    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), spark_sql)
+def _clock(name: str, doc: str, duckdb_sql: DuckDbSql) -> Derived:
+    return Derived(Column(name, "int", doc, Known.BEFORE, role=Role.CATEGORICAL), duckdb_sql)
 
 
 DATASETS = (
@@ -49,7 +49,7 @@ DATASETS = (
         user_id=Derived(Column("user_id", "bigint", "the user"), "log.user_id"),
         exposed_at_ms=_EXPOSED_AT_MS,
         timezone="UTC",
-        channel="coalesce(split(log.category_code, '[.]')[0], 'uncoded')",
+        channel="coalesce(split_part(log.category_code, '.', 1), 'uncoded')",
         is_exposure="log.event_type = 'view'",
         outcomes=(
             Outcome("cart", "1 if put into the cart", _MATCH, _WITHIN_HOURS, "log.event_type = 'cart'"),
@@ -57,8 +57,8 @@ DATASETS = (
         ),
         gains=(Gain("cart", 1.0), Gain("purchase", 5.0)),
         columns=(
-            _of_product("product", "string", "the product viewed", Role.CATEGORICAL, "cast(log.product_id AS string)"),
-            _of_product("category", "string", "its category", Role.CATEGORICAL, "cast(log.category_id AS string)"),
+            _of_product("product", "string", "the product viewed", Role.CATEGORICAL, "cast(log.product_id AS varchar)"),
+            _of_product("category", "string", "its category", Role.CATEGORICAL, "cast(log.category_id AS varchar)"),
             _of_product("brand", "string", "its brand", Role.CATEGORICAL, "log.brand"),
             _of_product("price", "double", "its price", Role.NUMERIC, "log.price"),
             Derived(

@@ -39,7 +39,7 @@ DATASETS = (
         user_id=Derived(Column("user_id", "bigint", "the visitor"), "log.visitorid"),
         exposed_at_ms=_EXPOSED_AT_MS,
         timezone="UTC",
-        channel=f"array({', '.join(map(repr, _PARTS_OF_THE_DAY))})[{_HOUR} div 6]",
+        channel=f"[{', '.join(map(repr, _PARTS_OF_THE_DAY))}][{_HOUR} // 6 + 1]",
         channels=_PARTS_OF_THE_DAY,
         is_exposure="log.event = 'view'",
         outcomes=(
@@ -50,7 +50,7 @@ DATASETS = (
         columns=(
             Derived(
                 Column("item", "string", "the item viewed", Known.WITH, role=Role.CATEGORICAL),
-                "cast(log.itemid AS string)",
+                "cast(log.itemid AS varchar)",
             ),
             Derived(
                 Column("weekday", "int", "day of the week, Monday 0", Known.BEFORE, role=Role.CATEGORICAL),

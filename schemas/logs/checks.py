@@ -1,23 +1,23 @@
-"""Checks of a contract without Spark, when it is loaded: names, references of expressions, quotes.
+"""Checks of a contract when it is loaded: names, references of expressions, quotes.
 
-The functions raise ValueError with one sentence. jobs/raw/expressions.py lets Spark analyse the expressions as well.
+The functions raise ValueError with one sentence. jobs/raw/contract_sql.py lets DuckDB read the expressions as well.
 """
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from schemas.contract import SparkSql
+from schemas.contract import DuckDbSql
 from schemas.logs.parts import Lookup, Outcome, RawFile
 
-# A name in backticks may contain quotes, and a backtick that is doubled.
-_NAME = r"`((?:[^`]|``)*)`"
-_TEXT_OR_NAME = re.compile(rf"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|{_NAME}", re.DOTALL)
-_REFERENCE = re.compile(rf"(?<![\w.`])([A-Za-z_]\w*)\s*\.\s*(?:{_NAME}|([A-Za-z_]\w*))")
-_LAMBDA = re.compile(r"\(?([\w\s,]+)\)?\s*->")
+# A name in double quotes; a quote in it is doubled.
+_NAME = r'"((?:[^"]|"")*)"'
+_TEXT_OR_NAME = re.compile(rf"'(?:[^']|'')*'|{_NAME}")
+_REFERENCE = re.compile(rf"(?<![\w.\"])([A-Za-z_]\w*)\s*\.\s*(?:{_NAME}|([A-Za-z_]\w*)\b(?!\s*\())")
+_VARIABLES = re.compile(r"\b(?:lambda\s+([\w\s,]+):|for\s+([\w\s,]+)\s+in\b)")
 
 
 def check_unique(names: Iterable[str], kind: str) -> None:
-    """Raises ValueError if two names are equal. Spark does not distinguish capital letters."""
+    """Raises ValueError if two names are equal. SQL does not distinguish capital letters."""
     seen: set[str] = set()
     for name in names:
         if name.lower() in seen:
@@ -32,28 +32,28 @@ def check_known(names: Iterable[str], known: Collection[str], kind: str) -> None
             raise ValueError(f"{kind} names {name!r}, which is not one of: {', '.join(known)}")
 
 
-def check_expression(name: str, spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
+def check_expression(name: str, duckdb_sql: DuckDbSql, views: Mapping[str, Collection[str] | None]) -> None:
     """Raises ValueError for an expression with an open quote or bracket, or with a name that no view has.
 
-    name: what the expression is for. views: the columns of each view; None if only Spark can know them.
+    name: what the expression is for. views: the columns of each view; None if only DuckDB can know them.
     """
     try:
-        _check_text(spark_sql, views)
+        _check_text(duckdb_sql, views)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _check_text(spark_sql: SparkSql, views: Mapping[str, Collection[str] | None]) -> None:
-    code = _without_texts(spark_sql)
+def _check_text(duckdb_sql: DuckDbSql, views: Mapping[str, Collection[str] | None]) -> None:
+    code = _without_texts(duckdb_sql)
     if not code.strip():
         raise ValueError("the expression is empty")
     syntax = re.sub(_NAME, "", code).replace("''", "")
-    if re.search(r"['\"`]", syntax):
-        raise ValueError(f"a quote is not closed in: {spark_sql}")
-    _check_brackets(syntax, spark_sql)
-    variables = {name.strip() for group in _LAMBDA.findall(code) for name in group.split(",")}
+    if re.search(r"['\"]", syntax):
+        raise ValueError(f"a quote is not closed in: {duckdb_sql}")
+    _check_brackets(syntax, duckdb_sql)
+    variables = {name.strip() for groups in _VARIABLES.findall(code) for name in "".join(groups).split(",")}
     for view, quoted_name, plain_name in _REFERENCE.findall(code):
-        column = quoted_name.replace("``", "`") or plain_name
+        column = quoted_name.replace('""', '"') or plain_name
         if view in variables:
             continue
         if view not in views:
@@ -83,7 +83,7 @@ def check_files(log: RawFile, log_key: Sequence[str], lookups: Sequence[Lookup],
             raise ValueError(f"{name}: {lookup.key} and {lookup.log_key} have different types")
 
 
-def check_outcomes(log: RawFile, log_key: Sequence[str], outcomes: Sequence[Outcome], is_exposure: SparkSql) -> None:
+def check_outcomes(log: RawFile, log_key: Sequence[str], outcomes: Sequence[Outcome], is_exposure: DuckDbSql) -> None:
     """Raises ValueError for an outcome whose rows cannot be recognised, joined or dated."""
     for outcome in outcomes:
         name, file = f"outcome {outcome.gain}", outcome.file or log
@@ -109,25 +109,25 @@ def check_outcomes(log: RawFile, log_key: Sequence[str], outcomes: Sequence[Outc
         raise ValueError("is_exposure needs outcomes in the log; leave other rows out with a refusal")
 
 
-def columns_in(spark_sql: SparkSql, view: str) -> set[str]:
+def columns_in(duckdb_sql: DuckDbSql, view: str) -> set[str]:
     """The columns of a view that an expression names."""
-    references = _REFERENCE.findall(_without_texts(spark_sql))
-    return {quoted.replace("``", "`") or plain for name, quoted, plain in references if name == view}
+    references = _REFERENCE.findall(_without_texts(duckdb_sql))
+    return {quoted.replace('""', '"') or plain for name, quoted, plain in references if name == view}
 
 
-def _without_texts(spark_sql: SparkSql) -> str:
-    """The expression with '' in place of each text. Names in backticks stay."""
-    return _TEXT_OR_NAME.sub(lambda match: match[0] if match[0].startswith("`") else "''", spark_sql)
+def _without_texts(duckdb_sql: DuckDbSql) -> str:
+    """The expression with '' in place of each text. Names in double quotes stay."""
+    return _TEXT_OR_NAME.sub(lambda match: match[0] if match[0].startswith('"') else "''", duckdb_sql)
 
 
-def _check_brackets(code: str, spark_sql: SparkSql) -> None:
+def _check_brackets(code: str, duckdb_sql: DuckDbSql) -> None:
     depth = 0
     for character in code:
         depth += (character == "(") - (character == ")")
         if depth < 0:
             break
     if depth:
-        raise ValueError(f"the brackets do not match in: {spark_sql}")
+        raise ValueError(f"the brackets do not match in: {duckdb_sql}")
 
 
 def _dtypes(file: RawFile) -> dict[str, str]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from schemas.contract import Column, Known, SparkSql
+from schemas.contract import Column, DuckDbSql, Known
 from schemas.logs.field_types import check_field_types
 
 DELIMITED, JSON_LINES, PARQUET = "delimited", "json_lines", "parquet"  # the formats of raw files
@@ -83,7 +83,7 @@ class Lookup:
     """A side table that is joined to the log by its key. A log row without a match is refused as `unknown <noun>`.
 
     key, log_key: the key column in the side table and in the log.
-    spark_sql: a SELECT over the placeholder {<view>} that adds columns; it must keep one row per key.
+    duckdb_sql: a SELECT over the view that adds columns; it must keep one row per key.
     optional: a log row without a match is not refused; the lookup's columns are null in it.
     newest_by: the column whose largest value marks the newest of several rows of a key. Without it, and between rows
     that agree in it, the row of the newest file counts. Equal rows are one row.
@@ -93,7 +93,7 @@ class Lookup:
     key: str
     log_key: str
     noun: str  # for example "user", in the reason "unknown user"
-    spark_sql: SparkSql = ""
+    duckdb_sql: DuckDbSql = ""
     optional: bool = False
     newest_by: str = ""
 
@@ -103,7 +103,7 @@ class Derived:
     """A column of `exposures` and the expression that computes it."""
 
     column: Column
-    spark_sql: SparkSql
+    duckdb_sql: DuckDbSql
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Refusal:
     """A rule that sends a raw row to quarantine if its condition is true. The first rule that applies is the reason."""
 
     reason: str
-    spark_sql: SparkSql
+    duckdb_sql: DuckDbSql
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ class Outcome:
     doc: str
     match: tuple[str, ...]
     within_hours: int
-    condition: SparkSql = ""
+    condition: DuckDbSql = ""
     file: RawFile | None = None
     file_match: tuple[str, ...] = ()
-    at_ms: SparkSql = ""
+    at_ms: DuckDbSql = ""
 
     @property
     def days_later(self) -> int:

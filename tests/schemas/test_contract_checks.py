@@ -32,9 +32,9 @@ WRONG = [
     (CRITEO, {"channel": "log.cat88"}, "channel: log.cat88: the file of log has no such column"),
     (CRITEO, {"channel": "lgo.cat8"}, "channel: lgo.cat8: there is no view lgo, only log"),
     (CRITEO, {"channel": "users.cat8"}, "there is no view users"),
-    (CRITEO, {"channel": "log.`cat 8`"}, "log.cat 8: the file of log has no such column"),
-    (CRITEO, {"channel": "log.`it's ``new```"}, "log.it's `new`: the file of log has no such column"),
-    (CRITEO, {"channel": "log.`cat8"}, "channel: a quote is not closed in"),
+    (CRITEO, {"channel": 'log."cat 8"'}, "log.cat 8: the file of log has no such column"),
+    (CRITEO, {"channel": 'log."it\'s ""new"""'}, "log.it's \"new\": the file of log has no such column"),
+    (CRITEO, {"channel": 'log."cat8'}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat('a, log.cat8)"}, "channel: a quote is not closed in"),
     (CRITEO, {"channel": "concat(log.cat8"}, "channel: the brackets do not match"),
     (CRITEO, {"channel": "log.cat8)("}, "channel: the brackets do not match"),
@@ -50,7 +50,7 @@ WRONG = [
     (CRITEO, {"gains": (Gain("click", float("nan")),)}, "the weight of gain click is not a number"),
     (CRITEO, {"gains": (Gain("click", 1.0), Gain("click", 2.0))}, "the gain click is declared twice"),
     (CRITEO, {"channels": ("a", "A")}, "the channel A is declared twice"),
-    (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("Cost", "double", "x"), "1D"))}, "a column cannot be named"),
+    (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("Cost", "double", "x"), "1"))}, "a column cannot be named"),
     (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("session", "string", "x"), "1"))}, "give it another name"),
     (CRITEO, {"columns": (*CRITEO.columns, Derived(Column("CLICK", "int", "x"), "1"))}, "CLICK is declared twice"),
     (CRITEO, {"columns": tuple(
@@ -87,10 +87,10 @@ def test_a_wrong_contract_is_one_sentence(dataset, fields, problem):
 
 
 RIGHT = [
-    "nullif(log.`cat8`, -1)",
-    "concat('log.nothing and ( an ''open'' bracket', \"lgo.cat8 (\", log.cat8)",
-    "transform(array(log.cat8), x -> x + 1)[0]",
-    "aggregate(array(named_struct('a', log.cat8)), 0L, (total, x) -> total + x.a)",
+    'nullif(log."cat8", -1)',
+    "concat('log.nothing and ( an ''open'' bracket', 'lgo.cat8 (\"', log.cat8)",
+    "list_transform([log.cat8], lambda x: x + 1)[1]",
+    "list_reduce([{'a': log.cat8}], lambda total, x: {'a': total.a + x.a}).a",
     "LOG.CAT8".lower(),
     "1.5 * log.cost",
 ]
@@ -112,7 +112,7 @@ def test_an_outcome_brings_its_columns_and_its_days():
     assert EVENTS.outcome_days == 2
 
 
-def test_zones_are_known_to_python_and_to_java():
+def test_zones_are_known_to_python_and_to_duckdb():
     for zone in ("UTC", "Asia/Shanghai", "Etc/GMT-8", "America/Argentina/Buenos_Aires"):
         assert checked_zone(zone) == zone
     with pytest.raises(ValueError, match="the pattern 'YYYY-MM'"):
@@ -238,7 +238,7 @@ def test_the_outcomes_of_the_guide_are_parts_of_a_contract():
         EVENTS,
         log=log,
         log_key=("timestamp", "visitorid", "itemid"),
-        user_id=replace(EVENTS.user_id, spark_sql="log.visitorid"),
+        user_id=replace(EVENTS.user_id, duckdb_sql="log.visitorid"),
         exposed_at_ms="log.timestamp",
         channel="'a'",
         columns=(),

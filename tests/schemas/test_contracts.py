@@ -52,13 +52,13 @@ def test_every_raw_column_is_read_or_left_out_on_purpose(name):
     """A raw column that nothing reads was forgotten, or is left out for a reason."""
     dataset = get_dataset(name)
     sql = " ".join(
-        [d.spark_sql for d in (dataset.user_id, *dataset.columns)]
+        [d.duckdb_sql for d in (dataset.user_id, *dataset.columns)]
         + [
             dataset.exposed_at_ms,
             dataset.channel,
             dataset.cost,
             dataset.propensity,
-            *(r.spark_sql for r in dataset.refusals),
+            *(r.duckdb_sql for r in dataset.refusals),
         ]
         + list(dataset.log_key)
     )

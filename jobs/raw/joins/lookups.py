@@ -1,21 +1,22 @@
 """Side tables of a log: one row for each key, and a line for each thing that a person should know about their rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
 
+from jobs.raw.contract_sql import first_line, select
 from jobs.raw.files import RawFiles
-from jobs.raw.joins.groups import first_rows, whole_groups
-from jobs.raw.lines import RAW, REASON, SOURCE, read_typed_lines
-from jobs.spark.progress import describe_job
-from jobs.spark.worker_tables import WorkerTable
+from jobs.raw.joins.groups import first_rows
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.read import read_file
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from schemas.contract import quoted_name
-from schemas.dataset import Lookup
+from schemas.dataset import Dataset, Lookup
+from schemas.errors import UserError
 from schemas.printable import counted
 
 _AGE = "_age"
@@ -23,57 +24,70 @@ _DIFFERENT, _UNCLEAR = "_different", "_unclear"  # whether rows of the key diffe
 _REASON_UNCLEAR = "its key has different rows in one file"
 
 
-def read_lookup(spark: SparkSession, files: RawFiles, lookup: Lookup) -> DataFrame:
+def read_lookups(dataset: Dataset, files: Mapping[str, RawFiles]) -> dict[str, pa.Table]:
+    """The lookups of a dataset by view name, with the columns that expressions may name; prints notes on their rows.
+
+    files: by view name. Raises UserError for a SELECT of a lookup that DuckDB cannot read or that repeats a key.
+    """
+    expressions = "\n".join(duckdb_sql for _, duckdb_sql, _ in dataset.expressions).lower()
+    tables = {}
+    for lookup in dataset.lookups:
+        table = _with_added_columns(read_lookup(files[lookup.file.view], lookup), lookup, dataset)
+        used = [name for name in table.column_names if quoted_name(name.lower())[1:-1] in expressions]
+        tables[lookup.file.view] = table.select(list(dict.fromkeys((lookup.key, REASON, *used)))).combine_chunks()
+    return tables
+
+
+def matching_rows(table: pa.Table, lookup: Lookup, keys: pa.ChunkedArray) -> pa.Table:
+    """The lookup's row for each key of the log, in their order; all columns are null without one."""
+    return table.take(pc.index_in(keys, value_set=table.column(lookup.key)))
+
+
+def read_lookup(files: RawFiles, lookup: Lookup) -> pa.Table:
     """One row for each key that can be read, with REASON if the row cannot be used; prints the notes on its rows.
 
     Equal rows are one. Among different rows of a key, the newest counts: by Lookup.newest_by, then by the file. A key
     whose newest rows come from one file and differ has no usable row.
     """
-    rows = read_typed_lines(spark, files).drop(RAW).withColumn(_AGE, _age_of_file(files))
-    # Spark passes no column whose name has a dot to a worker.
-    numbers = {name: f"_{place}" for place, name in enumerate(rows.columns)}
-    newest = [F.col(numbers[lookup.newest_by]).desc_nulls_last()] if lookup.newest_by else []
-    ddl = ", ".join(f"{quoted_name(name)} {dtype}" for name, dtype in rows.dtypes)
-    by_key = WorkerTable(
-        rows.toDF(*numbers.values()), numbers[lookup.key], (numbers[lookup.key], *newest, numbers[_AGE]),
-        _resolver(lookup, rows.columns),
-        f"{ddl}, {_DIFFERENT} boolean, {_UNCLEAR} boolean",
-    )  # fmt: skip
-    keys = by_key.to_dataframe().persist(StorageLevel.MEMORY_AND_DISK)
-    describe_job(spark, f"reading {lookup.file.view}")
-    for note in _notes(keys, lookup):
+    rows = _rows_with_age(files)
+    has_key = pc.is_valid(rows.column(lookup.key))
+    without_key = rows.filter(pc.invert(has_key))
+    newest = [(lookup.newest_by, "descending", "at_end")] if lookup.newest_by else []
+    sort_keys = [(lookup.key, "ascending", "at_end"), *newest, (_AGE, "ascending", "at_end")]
+    order = pc.sort_indices(rows, sort_keys=sort_keys)
+    by_key = one_row_per_key(rows.take(order.slice(0, len(rows) - len(without_key))).combine_chunks(), lookup)
+    for note in _notes(by_key, without_key, lookup):
         print(f"note: {note}")
-    keys = keys.where(F.col(quoted_name(lookup.key)).isNotNull()).drop(SOURCE, _AGE, _DIFFERENT, _UNCLEAR)
-    return spark.sql(lookup.spark_sql, **{lookup.file.view: keys}) if lookup.spark_sql else keys
+    return by_key.drop_columns([SOURCE, _AGE, _DIFFERENT, _UNCLEAR])
 
 
-def _age_of_file(files: RawFiles) -> Column:
-    """0 for the file that was changed last; files of one time by name, the last one first."""
-    newest_first = sorted(((path.stat().st_mtime_ns, name) for name, path in files.by_name.items()), reverse=True)
-    age = F.lit(len(newest_first))
-    for place, (_, name) in enumerate(newest_first):
-        age = F.when(F.col(SOURCE) == name, place).otherwise(age)
-    return age
+def _with_added_columns(table: pa.Table, lookup: Lookup, dataset: Dataset) -> pa.Table:
+    """The table with the columns that the lookup's SELECT adds."""
+    if not lookup.duckdb_sql:
+        return table
+    try:
+        table = select(lookup.duckdb_sql, lookup.file.view, table)
+    except duckdb.Error as error:
+        raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
+    if pc.count_distinct(table.column(lookup.key), mode="all").as_py() < len(table):
+        raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: it has more than one row of a {lookup.key}")
+    return table
 
 
-def _resolver(lookup: Lookup, names: list[str]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]:
-    def resolve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-        without_key: list[pa.Table] = []
+def _rows_with_age(files: RawFiles) -> pa.Table:
+    """All rows without their bytes, and with _AGE: 0 in the file that was changed last.
 
-        def with_key() -> Iterator[pa.RecordBatch]:
-            for numbered in batches:
-                batch = numbered.rename_columns(names)
-                has_key = pc.is_valid(batch.column(lookup.key))
-                if not pc.all(has_key, min_count=0).as_py():
-                    without_key.append(pa.Table.from_batches([batch.filter(pc.invert(has_key))]))
-                yield batch.filter(has_key)
+    Of files of one time, the last one by name is the newest.
+    """
+    newest_first = sorted(files.by_name.items(), key=lambda item: (item[1].stat().st_mtime_ns, item[0]), reverse=True)
+    tables = [_with_age(typed_schema(files.layout).empty_table(), 0)]
+    for age, (_, path) in enumerate(newest_first):
+        tables += (_with_age(table, age) for table in read_file(open_raw_file(path, files.layout), files.layout))
+    return pa.concat_tables(tables)
 
-        for table in whole_groups(with_key(), lookup.key):
-            yield one_row_per_key(table, lookup)
-        for table in without_key:
-            yield _with_flags(table, np.zeros(len(table), bool), np.zeros(len(table), bool))
 
-    return resolve
+def _with_age(table: pa.Table, age: int) -> pa.Table:
+    return table.drop_columns([RAW]).append_column(_AGE, pa.repeat(pa.scalar(age, pa.int64()), len(table)))
 
 
 def one_row_per_key(table: pa.Table, lookup: Lookup) -> pa.Table:
@@ -89,7 +103,7 @@ def one_row_per_key(table: pa.Table, lookup: Lookup) -> pa.Table:
     different, unclear = np.zeros(len(table), bool), np.zeros(len(table), bool)
     different[first[differs]] = True
     unclear[first[differs & is_newest]] = True
-    rows = _with_flags(table, different, unclear)
+    rows = table.append_column(_DIFFERENT, pa.array(different)).append_column(_UNCLEAR, pa.array(unclear))
     reason = pc.if_else(pa.array(unclear), pa.scalar(_REASON_UNCLEAR), pa.scalar(None, pa.string()))
     place = rows.schema.get_field_index(REASON)
     rows = rows.set_column(place, REASON, pc.coalesce(rows.column(REASON), reason))
@@ -99,32 +113,26 @@ def one_row_per_key(table: pa.Table, lookup: Lookup) -> pa.Table:
 def _differs(table: pa.Table, names: Sequence[str], first: np.ndarray) -> np.ndarray:
     """Which rows differ in one of the columns from the first row of their key. Two nulls do not differ."""
     differs = np.zeros(len(table), bool)
+    repeats = np.flatnonzero(first != np.arange(len(table)))  # of most keys there is one row
     for name in names:
-        value = table.column(name)
-        first_value = value.take(pa.array(first))
+        value = table.column(name).take(pa.array(repeats))
+        first_value = table.column(name).take(pa.array(first[repeats]))
         unequal = pc.fill_null(pc.not_equal(value, first_value), pc.xor(value.is_null(), first_value.is_null()))
-        differs |= unequal.to_numpy()
+        differs[repeats] |= unequal.to_numpy()
     return differs
 
 
-def _with_flags(table: pa.Table, different: np.ndarray, unclear: np.ndarray) -> pa.Table:
-    return table.append_column(_DIFFERENT, pa.array(different)).append_column(_UNCLEAR, pa.array(unclear))
-
-
-def _notes(keys: DataFrame, lookup: Lookup) -> Iterator[str]:
+def _notes(by_key: pa.Table, without_key: pa.Table, lookup: Lookup) -> Iterator[str]:
     view = lookup.file.view
-    has_key = F.col(quoted_name(lookup.key)).isNotNull()
-    counts = keys.agg(
-        F.count_if(~has_key).alias("unreadable"),
-        F.count_if(_DIFFERENT).alias("different"),
-        F.count_if(F.col(_UNCLEAR) & F.col(REASON).eqNullSafe(_REASON_UNCLEAR)).alias("unclear"),
-    ).first()
-    if number := counts["unreadable"]:
-        reasons = keys.where(~has_key).groupBy(REASON, SOURCE).count().orderBy(F.desc("count"), REASON, SOURCE)
-        reason, source, _ = reasons.first()
+    if number := len(without_key):
+        pairs = zip(without_key.column(REASON).to_pylist(), without_key.column(SOURCE).to_pylist(), strict=True)
+        (reason, source), _ = min(Counter(pairs).items(), key=lambda item: (-item[1], str(item[0][0]), item[0][1]))
         yield f"{view}: no key can be read in {counted(number, 'row')}, most often because: {reason} ({source})"
-    if resolved := counts["different"] - counts["unclear"]:
+    different = pc.sum(by_key.column(_DIFFERENT), min_count=0).as_py()
+    is_unclear = pc.fill_null(pc.equal(by_key.column(REASON), _REASON_UNCLEAR), False)
+    unclear = pc.sum(pc.and_(by_key.column(_UNCLEAR), is_unclear), min_count=0).as_py()
+    if resolved := different - unclear:
         rule = f"the largest {lookup.newest_by}" if lookup.newest_by else "the newest file"
         yield f"{view}: different rows of {counted(resolved, 'key')}; the row of {rule} counts"
-    if counts["unclear"]:
-        yield f"{view}: different rows of {counted(counts['unclear'], 'key')} in one file: refused"
+    if unclear:
+        yield f"{view}: different rows of {counted(unclear, 'key')} in one file: refused"

@@ -14,13 +14,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.raw.joins.groups import whole_groups
-from jobs.raw.lines import REASON
+from jobs.raw.reader.typed_rows import REASON
+from jobs.raw.row_work import OUTCOME
 from jobs.spark.worker_tables import WorkerTable
-from schemas.contract import quoted_name
 from schemas.dataset import Dataset
 from schemas.tables.exposures import match_columns, matches
 
-OUTCOME = "_outcome"
 JOINED = "_joined"  # of an outcome: JOINED_ROW or DUPLICATE; null for exposures and quarantined rows
 JOINED_ROW, DUPLICATE = "joined", "duplicate"
 NO_EXPOSURE = "no exposure for this"  # the beginning of the reason of an outcome that belongs to none
@@ -52,7 +51,7 @@ def join_outcomes(rows: DataFrame, dataset: Dataset) -> DataFrame:
             F.col(OUTCOME).isNotNull().alias(_IS_OUTCOME),
         )
         order = (_KEY, _IS_QUARANTINED, "exposed_at_ms", _IS_OUTCOME, "exposure_id", OUTCOME)
-        ddl = ", ".join(f"{quoted_name(name)} {dtype}" for name, dtype in rows.dtypes)
+        ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in rows.dtypes)
         rows = WorkerTable(prepared, _KEY, order, _joiner(within_ms), ddl).to_dataframe()
     return rows
 

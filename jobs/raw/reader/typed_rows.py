@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from jobs.raw.reader.records import Block
 from jobs.raw.reader.values import Value
-from schemas.contract import quoted_name
 from schemas.dataset import RawFile
 
 REASON, RAW, SOURCE = "_reason", "_raw", "_source_file"
@@ -18,12 +17,6 @@ def typed_schema(layout: RawFile) -> pa.Schema:
     """The columns of the layout, REASON (why the row is refused, null if it is not), RAW (its bytes), SOURCE."""
     columns = [(column.name, ARROW_TYPES[column.dtype]) for column in layout.columns]
     return pa.schema([*columns, (REASON, pa.string()), (RAW, pa.binary()), (SOURCE, pa.string())])
-
-
-def typed_ddl(layout: RawFile) -> str:
-    """The same columns in Spark's DDL."""
-    columns = ", ".join(f"{quoted_name(column.name)} {column.dtype}" for column in layout.columns)
-    return f"{columns}, {REASON} string, {RAW} binary, {SOURCE} string"
 
 
 def plain_table(columns: Sequence[pa.Array], raw: pa.Array, name: str, layout: RawFile) -> pa.Table:

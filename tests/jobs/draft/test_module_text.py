@@ -11,6 +11,7 @@ import pytest
 from jobs.draft.contract_draft import draft_of
 from jobs.draft.module_text import module_text
 from jobs.draft.sample import tables_in
+from jobs.raw.contract_sql import check_expressions
 from schemas.contract import Known
 from schemas.dataset import Dataset
 
@@ -26,6 +27,7 @@ def contract_in(text: str) -> Dataset:
     exec(compile(text, "shop.py", "exec"), module)
     (dataset,) = module["DATASETS"]
     dataset.check()
+    check_expressions(dataset)
     return dataset
 
 
@@ -117,13 +119,13 @@ def test_a_newsletter_with_local_times(tmp_path):
     dataset = contract_in(answered(text, ZONE="Europe/Berlin"))
     assert dataset.log.separator == ";"
     assert dataset.log.null_tokens == ("NULL",)
-    assert dataset.user_id.spark_sql == "log.customer"
+    assert dataset.user_id.duckdb_sql == "log.customer"
     assert dataset.channel == "log.medium"
     assert dataset.log_key == ("customer", "sent")
     assert dataset.gain_names == ("opened",)
-    columns = {d.column.name: (d.column.dtype, d.spark_sql) for d in dataset.columns}
+    columns = {d.column.name: (d.column.dtype, d.duckdb_sql) for d in dataset.columns}
     assert columns["price"] == ("double", "try_cast(replace(log.price, ',', '.') AS double)")
-    assert columns["campaign_id"] == ("string", "log.`campaign id`")
+    assert columns["campaign_id"] == ("string", 'log."campaign id"')
     assert "'Europe/Berlin'" in dataset.exposed_at_ms
     assert {d.column.known for d in dataset.columns if d.column.name in ("hour", "weekday")} == {Known.BEFORE}
 
@@ -164,7 +166,7 @@ def test_a_log_without_header_gets_names(tmp_path):
 def test_a_placeholder_of_unknown_users_is_no_user(tmp_path):
     rows = [f"{1_711_833_300 + k},{'a99f214a' if k % 3 else f'd{k}'},{k % 3},{k % 2}" for k in range(600)]
     (tmp_path / "train.csv").write_text("\n".join(["hour,device_id,banner_pos,click", *rows]) + "\n")
-    assert contract_in(answered(drafted(tmp_path))).user_id.spark_sql == "nullif(log.device_id, 'a99f214a')"
+    assert contract_in(answered(drafted(tmp_path))).user_id.duckdb_sql == "nullif(log.device_id, 'a99f214a')"
 
 
 def test_text_from_the_log_cannot_become_code(tmp_path):
@@ -172,7 +174,7 @@ def test_text_from_the_log_cannot_become_code(tmp_path):
     rows += [f"{1_711_833_900 + k},u{k % 30},x,{k % 2}" for k in range(100)]
     (tmp_path / "we\"ird'.csv").write_text("\n".join(["ts,user,slot's `(\\n),click", *rows]) + "\n")
     dataset = contract_in(answered(drafted(tmp_path)))
-    assert dataset.channel == "log.`slot's ``(\\n)`"
+    assert dataset.channel == 'log."slot\'s `(\\n)"'
     assert dataset.log.patterns == ("we\"ird'*.csv",)
 
 
@@ -232,7 +234,7 @@ def test_a_key_of_a_side_table_is_a_category_and_not_an_amount(tmp_path):
     )
     (tmp_path / "films.dat").write_text("".join(f"{k}|Film {k}|{1950 + k}\n" for k in range(90)))
     text = " ".join(drafted(tmp_path).split())
-    assert '_category("column_2", "column_2 of log", Known.UNANSWERED, "cast(log.column_2 AS string)")' in text
+    assert '_category("column_2", "column_2 of log", Known.UNANSWERED, "cast(log.column_2 AS varchar)")' in text
     assert '_number("column_5"' in text
 
 

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.raw.exposures import exposure_order, without_duplicates
-from jobs.raw.lines import REASON
+from jobs.raw.reader.typed_rows import REASON
 from jobs.spark.worker_tables import WorkerTable
 from schemas.dataset import Dataset
 

@@ -26,7 +26,7 @@ SHOP = Dataset(
     ),
     log_key=("customer", "sent", "medium"),
     user_id=Derived(Column("user_id", "string", "the customer"), "log.customer"),
-    exposed_at_ms="unix_millis(try_cast(log.sent AS timestamp))",
+    exposed_at_ms="epoch_ms(try_cast(log.sent AS timestamptz))",
     timezone="Europe/Berlin",
     channel="lower(log.medium)",
     cost="log.price",
@@ -36,11 +36,11 @@ SHOP = Dataset(
         Derived(Column("order", "int", "1 if ordered", Known.AT, known_at="order_at_ms"),
                 "cast(log.bought IS NOT NULL AS int)"),
         Derived(Column("order_at_ms", "bigint", "when ordered", Known.NEVER, nullable=True),
-                "unix_millis(try_cast(log.bought AS timestamp))"),
+                "epoch_ms(try_cast(log.bought AS timestamptz))"),
         Derived(Column("age", "double", "age in years", Known.BEFORE, True, Role.NUMERIC, static=True), "log.age"),
     ),
     outcome_days=2,
-    refusals=(Refusal("sent is no time", "try_cast(log.sent AS timestamp) IS NULL"),),
+    refusals=(Refusal("sent is no time", "try_cast(log.sent AS timestamptz) IS NULL"),),
 )  # fmt: skip
 
 SPEC = FeatureSpec(

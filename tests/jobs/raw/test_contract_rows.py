@@ -31,8 +31,8 @@ FORMS = {
     "german": pattern_time("log.sent", "d.M.yyyy H:mm:ss", zone="Asia/Shanghai"),
     "american": pattern_time("log.sent", "M/d/yyyy h:mm a", zone="America/New_York"),
     "quoted": pattern_time("log.sent", "d MMM yyyy'T'H:mm XX"),
-    "naive": "unix_millis(try_cast(log.sent AS timestamp))",
-    "pattern": "unix_millis(try_to_timestamp(log.sent, 'yyyyMMddHHmmss'))",
+    "naive": "epoch_ms(try_cast(log.sent AS timestamptz))",
+    "pattern": "epoch_ms(try_strptime(log.sent, '%Y%m%d%H%M%S'))",
 }
 AT_MS = "CASE log.form " + " ".join(f"WHEN '{form}' THEN {sql}" for form, sql in FORMS.items()) + " END"
 MIXED = Dataset(
@@ -179,12 +179,12 @@ def test_each_fault_of_a_lookup_is_one_line(rows):
 
 
 FAULTS = [
-    ({"channel": "log.form || frm"}, "dataset mixed, channel: .*`frm`.* in: log.form"),
+    ({"channel": "log.form || frm"}, "dataset mixed, channel: .*frm.* in: log.form"),
     ({"channel": "nosuchfunction(log.form)"}, "dataset mixed, channel: .*nosuchfunction"),
     ({"channel": "log.form +"}, "dataset mixed, channel: .*log.form"),
-    ({"refusals": (Refusal("odd", "log.click"),)}, "dataset mixed, refusal 'odd': "),
-    ({"cost": "log.form"}, "dataset mixed, cost: it must be a number, and is a string: use try_cast"),
-    ({"lookups": (replace(MIXED.lookups[0], spark_sql="SELECT nothing FROM {ads}"), MIXED.lookups[1])},
+    ({"refusals": (Refusal("odd", "log.click"),)}, "dataset mixed, refusal 'odd': it must be a condition"),
+    ({"cost": "log.form"}, "dataset mixed, cost: it must be a number, and its type is string: use try_cast"),
+    ({"lookups": (replace(MIXED.lookups[0], duckdb_sql="SELECT nothing FROM ads"), MIXED.lookups[1])},
      "dataset mixed, the SELECT of a lookup: .*nothing"),
 ]  # fmt: skip
 

@@ -4,16 +4,18 @@ import gzip
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from raw_logs import criteo_row, header
 from raw_reading import rows_of
 
 from jobs.raw import lines
 from jobs.raw.files import RawFiles
-from jobs.raw.lines import RAW, REASON, SOURCE, grouped, read_typed_lines
+from jobs.raw.lines import grouped, joined, read_in_workers
 from jobs.raw.reader import read
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.read import Split
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
 from schemas.dataset import get_dataset
 
 LAYOUT = get_dataset("criteo").log
@@ -37,7 +39,9 @@ def test_spark_reads_what_the_reader_reads(spark, tmp_path, monkeypatch):
         paths.append(tmp_path / name)
         paths[-1].symlink_to(blob)
     monkeypatch.setattr(lines, "plan_splits", lambda source: read.plan_splits(source, 1000))
-    rows = read_typed_lines(spark, RawFiles(LAYOUT, tuple(paths))).collect()
+    ddl = ", ".join(f"`{column.name}` {column.dtype}" for column in LAYOUT.columns)
+    ddl += f", {REASON} string, {RAW} binary, {SOURCE} string"
+    rows = read_in_workers(spark, RawFiles(LAYOUT, tuple(paths)), lambda table: table, ddl).collect()
     columns = [*(column.name for column in LAYOUT.columns), REASON, RAW]
     by_file = {path.name: Counter() for path in paths}
     for row in rows:
@@ -57,3 +61,9 @@ def test_small_files_share_a_task(tmp_path, sizes, groups):
     source = open_raw_file(Path(path), LAYOUT)
     splits = [Split(source, 0, None, size) for size in sizes]
     assert [[split.size for split in group] for group in grouped(splits, 5)] == groups
+
+
+def test_small_tables_are_joined_in_order_and_empty_ones_left_out():
+    tables = [pa.table({"row": pa.array(rows, pa.int64())}) for rows in ([], [1, 2], [3], [], [4], [5, 6, 7])]
+    assert [table["row"].to_pylist() for table in joined(iter(tables), largest=16)] == [[1, 2], [3, 4], [5, 6, 7]]
+    assert [*joined(iter(tables[:1]))] == []

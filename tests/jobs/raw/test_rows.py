@@ -10,7 +10,7 @@ from fates import DUPLICATE, EXPOSURE, FATE, QUARANTINED, with_fate
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs.raw.files import find_raw_files
-from jobs.raw.lines import RAW, REASON
+from jobs.raw.reader.typed_rows import RAW, REASON
 from jobs.raw.rows import DS, read_rows, usable_rows_by_day
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -185,7 +185,7 @@ WITHOUT_TIME = [
         "9" * 18,
     )
 ]
-COSTS = {2: "cast('NaN' AS double)", 3: "-1D", 4: "1e9 + 1", 5: "cast(NULL AS double)"}
+COSTS = {2: "cast('NaN' AS double)", 3: "-1", 4: "1e9 + 1", 5: "cast(NULL AS double)"}
 WITH_BAD_COST = [kuairand_row(tab=tab) for tab in COSTS]
 
 
@@ -196,7 +196,7 @@ def test_rows_without_a_day_or_with_a_cost_that_cannot_be_summed_are_quarantined
         get_dataset("kuairand"),
         refusals=(),
         exposed_at_ms="nullif(log.time_ms, 7)",
-        cost=f"CASE log.tab {costs} ELSE 0D END",
+        cost=f"CASE log.tab {costs} ELSE 0 END",
     )
     log = [GOOD_KUAIRAND, *WITHOUT_TIME, *WITH_BAD_COST]
     rows = by_text(rows_of(spark, dataset, write_kuairand(tmp_path, log)))

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from pyspark.errors import AnalysisException, ArithmeticException, PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 
 from jobs.spark.failures import explain_failure
 from schemas.errors import NothingToDoYet, UserError
@@ -79,16 +79,6 @@ def test_any_other_error_is_unchanged_and_may_be_tried_again():
 )
 def test_a_full_disk(error):
     assert "the disk is full" in str(explain_failure(error))
-
-
-def test_an_expression_that_stops_at_a_row_is_one_clear_line():
-    division = ArithmeticException("[DIVIDE_BY_ZERO] Division by zero. If necessary set ansi to false\n== DataFrame ==")
-    explained = explain_failure(division)
-    assert isinstance(explained, UserError)
-    assert str(explained) == (
-        "an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO] Division by zero: use try_divide, "
-        "try_cast or a similar function in it"
-    )
 
 
 def test_a_path_that_spark_cannot_see(monkeypatch):

@@ -1,11 +1,10 @@
-"""One row for each key of a side table, however its rows come in batches; as plain Python finds it."""
+"""One row for each key of a side table, as plain Python computes it; the row of each key of the log."""
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.raw.joins.groups import whole_groups
 from jobs.raw.joins.lookups import one_row_per_key
 from schemas.dataset import Lookup, RawColumn, RawFile
 
@@ -35,22 +34,22 @@ def by_hand(rows, *, by_version: bool):
 
 
 @pytest.mark.parametrize("by_version", [False, True])
-@given(rows=table_rows, batch_rows=st.integers(1, 5))
-def test_the_newest_row_of_each_key(rows, batch_rows, by_version):
+@given(rows=table_rows)
+def test_the_newest_row_of_each_key(rows, by_version):
     lookup = Lookup(USERS, "key", "key", "user", newest_by="version" if by_version else "")
     keys, versions, names, ages = zip(*newest_first(rows, by_version=by_version), strict=True)
     table = pa.table({
         "key": keys, "version": pa.array(versions, pa.int64()), "name": pa.array(names, pa.string()),
         "_reason": pa.nulls(len(rows), pa.string()), "_source_file": ["x"] * len(rows), "_age": ages,
     })  # fmt: skip
-    tables = [one_row_per_key(part, lookup) for part in whole_groups(iter(table.to_batches(batch_rows)), "key")]
+    by_key = one_row_per_key(table, lookup)
     result = {
         row["key"]: (
             (row["version"], row["name"]) if row["_reason"] is None else None,
             row["_reason"],
             row["_different"],
         )
-        for row in pa.concat_tables(tables).to_pylist()
+        for row in by_key.to_pylist()
     }
     assert result == by_hand(rows, by_version=by_version)
-    assert sum(map(len, tables)) == len(result)
+    assert len(by_key) == len(result)

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.raw.joins.groups import whole_groups
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted
-from jobs.raw.lines import REASON
+from jobs.raw.reader.typed_rows import REASON
 
 HOUR_MS = 3_600_000
 WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}

@@ -1,0 +1,168 @@
+"""The SQL of a contract in DuckDB: evaluated on whole Arrow tables, and checked before a log is read."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+
+import duckdb
+import pyarrow as pa
+
+from jobs.raw.reader.typed_rows import typed_schema
+from lakehouse.duckdb_types import duckdb_type
+from schemas.contract import DuckDbSql, quoted_name
+from schemas.dataset import Dataset
+from schemas.errors import UserError
+
+_CONDITIONS = ("refusal", "is_exposure")
+_NUMBERS = ("exposed_at_ms", "cost", "propensity")
+# A time stamp without a zone is read in the zone of the session, as the cast of a text is. DuckDB's own functions would
+# take it as UTC, and a contract that forgets the zone would not be noticed.
+_EPOCH_MACROS = (
+    f"CREATE MACRO {name}(moment TIMESTAMP) AS system.main.{name}(CAST(moment AS TIMESTAMPTZ)), "
+    f"(moment TIMESTAMPTZ) AS system.main.{name}(moment)"
+    + (f", (number BIGINT) AS system.main.{name}(number)" if name == "epoch_ms" else "")
+    for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
+)
+UTC = "UTC"
+# The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
+# is an error for `/` as it is for `//`: infinity would be a value of a feature.
+_SETTINGS = """
+SET preserve_insertion_order = true; SET python_enable_replacements = false;
+SET ieee_floating_point_ops = false; SET error_on_division_by_zero = true;
+"""
+
+
+@cache
+def _database(process: int) -> duckdb.DuckDBPyConnection:
+    """The database of this process, in memory. process: its id; a fork must not use the database of its parent."""
+    database = duckdb.connect(config={"threads": 1})
+    for macro in _EPOCH_MACROS:
+        database.execute(macro)
+    return database
+
+
+def evaluate(
+    expressions: Mapping[str, DuckDbSql], views: Mapping[str, pa.Table], dataset: str, zone: str = UTC
+) -> pa.Table:
+    """The values of the expressions for each row, in order, as columns of their names.
+
+    views: tables of one length, whose rows belong together. zone: in which a time without a zone is read. Raises
+    UserError if an expression stops at a row; dataset: its name, for the error.
+    """
+    try:
+        values = _values([*expressions.values()], views, zone)
+    except duckdb.Error as error:
+        raise _row_fault(expressions, views, dataset, error) from None
+    if len(values) != len(next(iter(views.values()))):
+        raise UserError(f"dataset {dataset}: an expression returns more or fewer rows than the log has")
+    return values.rename_columns([*expressions])
+
+
+def select(duckdb_sql: DuckDbSql, view: str, table: pa.Table) -> pa.Table:
+    """The rows of a SELECT over the view. Raises duckdb.Error."""
+    with _views({view: table}, UTC) as connection:
+        return connection.sql(duckdb_sql).to_arrow_table()
+
+
+def _values(expressions: list[DuckDbSql], views: Mapping[str, pa.Table], zone: str) -> pa.Table:
+    with _views(views, zone) as connection:
+        return connection.sql(_query(expressions, views)).to_arrow_table()
+
+
+def _query(expressions: list[DuckDbSql], views: Mapping[str, pa.Table]) -> DuckDbSql:
+    # Numbered: an expression cannot name another one.
+    columns = ", ".join(f"({expression}) AS _{number}" for number, expression in enumerate(expressions))
+    return f"SELECT {columns} FROM {' POSITIONAL JOIN '.join(map(quoted_name, views))}"
+
+
+def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnection:
+    """A connection with these views, to be closed."""
+    connection = _database(os.getpid()).cursor()
+    connection.execute(f"SET TimeZone = '{zone}'; {_SETTINGS}")
+    for view, table in views.items():
+        connection.register(view, table)
+    return connection
+
+
+def _row_fault(
+    expressions: Mapping[str, DuckDbSql], views: Mapping[str, pa.Table], dataset: str, error: duckdb.Error
+) -> UserError:
+    """The error of the first expression that stops at a row; error: that of all of them together."""
+    name = "an expression"
+    for expression_name, expression in expressions.items():
+        try:
+            _values([expression], views, UTC)
+        except duckdb.Error as expression_error:
+            name, error = expression_name, expression_error
+            break
+    problem = first_line(error).partition(". Use TRY")[0]
+    return UserError(
+        f"dataset {dataset}, {name}: it stops at a row of the log: {problem}: use TRY(...), try_cast or a similar "
+        "function in it"
+    )
+
+
+def check_expressions(dataset: Dataset) -> None:
+    """Raises UserError for the first expression of the contract that DuckDB cannot read: one line that names it."""
+    views = {file.view: typed_schema(file).empty_table() for file in dataset.raw_files}
+    for lookup in dataset.lookups:
+        if lookup.duckdb_sql:
+            try:
+                views[lookup.file.view] = select(lookup.duckdb_sql, lookup.file.view, views[lookup.file.view])
+            except duckdb.Error as error:
+                raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
+    dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
+    with _views(views, UTC) as connection:
+        for names in dict.fromkeys(names for _, _, names in dataset.expressions):
+            named = [(name, duckdb_sql) for name, duckdb_sql, own_names in dataset.expressions if own_names == names]
+            casts = [f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql for name, sql in named]
+            own_views = {view: views[view] for view in names}
+            try:
+                types = _types(connection, casts, own_views)  # of all at once, which takes a tenth of the time
+            except (duckdb.Error, ValueError):
+                types = [
+                    _type(connection, cast, own_views, dataset, name)
+                    for (name, _), cast in zip(named, casts, strict=True)
+                ]
+            for (name, duckdb_sql), dtype in zip(named, types, strict=True):
+                if problem := _problem(name, dtype):
+                    raise UserError(f"dataset {dataset.name}, {name}: {problem} in: {duckdb_sql}")
+
+
+def _type(
+    connection: duckdb.DuckDBPyConnection,
+    duckdb_sql: DuckDbSql,
+    views: Mapping[str, pa.Table],
+    dataset: Dataset,
+    name: str,
+) -> pa.DataType:
+    try:
+        return _types(connection, [duckdb_sql], views)[0]
+    except (duckdb.Error, ValueError) as error:
+        raise UserError(f"dataset {dataset.name}, {name}: {first_line(error)} in: {duckdb_sql}") from None
+
+
+def _types(
+    connection: duckdb.DuckDBPyConnection, expressions: list[DuckDbSql], views: Mapping[str, pa.Table]
+) -> list[pa.DataType]:
+    """The types of the expressions over empty views. Raises duckdb.Error; ValueError for one that returns a row."""
+    values = connection.sql(_query(expressions, views)).to_arrow_table()
+    if len(values):
+        raise ValueError("it has to return a value for each row")
+    return values.schema.types
+
+
+def _problem(name: str, dtype: pa.DataType) -> str | None:
+    """Why an expression of this type cannot serve its purpose; None if it can."""
+    if name.startswith(_CONDITIONS) or name.endswith("condition"):
+        return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
+    if name in _NUMBERS or name.endswith("at_ms"):
+        is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+        return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of the error without its kind."""
+    line = next(iter(str(error).splitlines()), "").strip()
+    return line.partition(" Error: ")[2][:300] or line[:300] or type(error).__name__
