@@ -3,11 +3,9 @@
 python -m mtorl_model.evaluate --dataset D --lake LAKE --sequences LAKE2 --out metrics.json [--method mtorl]
 python -m mtorl_model.evaluate --dataset D --lake LAKE --split test [--from DAY --to DAY] [--method mtorl,rmtl]
 
-The first form reads all windows of another lake, which must be cut with the champion's feature spec
-(mtorl_model.export_champion), and leaves out the users that LAKE's models were trained on. The second form reads the
-held-out users of LAKE itself. Without --out, the metrics of each method go to their place in LAKE (Lake.metrics).
-In metrics.json, `channel` is null or `reward` is empty if the method does not predict
-it.
+The first form reads all windows of another lake, and leaves out the users that LAKE's models were trained on. The
+second form reads the held-out users of LAKE itself. Without --out, the metrics of each method go to their place in LAKE
+(Lake.metrics). In metrics.json, `channel` is null or `reward` is empty if the method does not predict it.
 """
 
 import argparse
@@ -193,8 +191,7 @@ def evaluate_champion(
 
     Users of other_lake that the champion was trained on are left out and counted in `users_left_out`. These are the
     users of the training and validation splits (the latter chose the epoch) in the newest journeys of the registry's
-    lake, which contain all its users. Raises UserError if no user remains, or if windows were cut with a feature spec
-    other than that of the champion.
+    lake, which contain all its users. Raises UserError if no user remains.
     """
     version, model = registry.load_champion()
     selection = _Selection(other_lake, split, first_day, last_day)

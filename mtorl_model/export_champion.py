@@ -1,4 +1,4 @@
-"""Export the feature spec that a champion's windows must be cut with, for other programs.
+"""Export the feature spec of a champion, for other programs.
 
 python -m mtorl_model.export_champion --dataset D --lake LAKE --out DIR [--method mtorl,rmtl]
 

@@ -60,8 +60,8 @@ def train_champion(
 ) -> list[str]:
     """Train on the days first to last and register the method's champion; returns lines for the terminal.
 
-    spec_day: the day whose published feature spec the windows were cut with; None: the newest. labels_known_by: use
-    the labels as known at the end of this day, and correct late gains as in fine-tuning; None: the full outcome.
+    spec_day: the day whose published feature spec the model reads; None: the newest. labels_known_by: use the labels as
+    known at the end of this day, and correct late gains as in fine-tuning; None: the full outcome.
     Within data_parallel.joined each process calls this with the same arguments; only the first one returns lines.
     Raises UserError without a feature spec or without windows to train or validate on; Busy if the processes have read
     different sequences.

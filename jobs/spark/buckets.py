@@ -5,7 +5,7 @@ rows of a user are in the same bucket on every day and in every table that is sp
 need no further shuffle, and no row leaves Python.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -31,25 +31,13 @@ class StoredFile(NamedTuple):
     file: DataFile
 
 
-_DDL = f"table string, {DS} string, path string, size bigint, rows bigint"
-_SCHEMA = pa.schema(
-    [("table", pa.string()), (DS, pa.string()), ("path", pa.string()), ("size", pa.int64()), ("rows", pa.int64())]
-)
-
-
-def in_each_bucket(spark: SparkSession, task: Callable[[int], Iterator[StoredFile]]) -> dict[str, FilesByValue]:
+def in_each_bucket(spark: SparkSession, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
     """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
-
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for bucket in batch.column("id").to_pylist():
-                for table, day, file in task(bucket):
-                    row = {"table": [table], DS: [day], "path": [file.path], "size": [file.size], "rows": [file.rows]}
-                    yield pa.RecordBatch.from_pydict(row, _SCHEMA)
-
+    # As an RDD: without a DataFrame Spark neither loads nor compiles anything of its SQL.
+    buckets = spark.sparkContext.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
     stored: dict[str, dict[str, list[DataFile]]] = {}
-    for row in spark.range(0, FILES_PER_DAY, numPartitions=FILES_PER_DAY).mapInArrow(run, _DDL).collect():
-        stored.setdefault(row.table, {}).setdefault(str(row.ds), []).append(DataFile(row.path, row.size, row["rows"]))
+    for table, day, file in buckets.flatMap(task).collect():
+        stored.setdefault(table, {}).setdefault(day, []).append(file)
     return {table: {day: tuple(sorted(files)) for day, files in days.items()} for table, days in stored.items()}
 
 

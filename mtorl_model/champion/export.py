@@ -1,4 +1,4 @@
-"""Files about a champion for other programs: the feature spec that its windows must be cut with, and its name."""
+"""Files about a champion for other programs: its feature spec and its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +34,9 @@ def _is_exported(version: str, out: Path) -> bool:
 
 
 def export_for_daily_run(registry: Registry) -> None:
-    """Export to the folder that the daily run and `make status` read; call it after every change of a champion.
+    """Export to the folder that the daily run reads; call it after every change of a champion.
 
-    The daily run cuts each day's sequences once, with the feature spec of the default method's champion. In a lake
+    The audit of a day compares its channels with those in the feature spec of the default method's champion. In a lake
     without that champion, the spec is the one with which the other champion was trained.
     """
     lake, dataset = registry.lake, registry.dataset

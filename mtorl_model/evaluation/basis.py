@@ -59,7 +59,7 @@ def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
 def basis_on_validation_users(
     lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff | None = None
 ) -> BasisDecision:
-    """decide_basis on the validation users of these days, whose sequences must be cut with the model's feature spec.
+    """decide_basis on the windows of the validation users of these days.
 
     Only the last MOST_DAYS of the days are read, because their labels stay in memory. cutoff: as in predict_labels.
     """
