@@ -157,8 +157,12 @@ def test_policy_and_reward_are_learned(setup: Setup, form: str) -> None:
     assert last.valid["policy"] < 0.8 * first.valid["policy"]
     for name in REWARD_FORMS[form].loss_names(setup.spec.gains):
         assert last.train[name] < 0.85 * first.train[name]
-    # With this learning rate the last epochs can be worse on other users again.
-    assert min(epoch.valid["reward"] for epoch in history.epochs) < 0.95 * first.valid["reward"]
+    # The two forms with numbers learn little more about other users than the mean, in the first epoch.
+    untrained = fit(
+        setup.model(replace(TINY, reward_form=form)), setup.store("train", form), setup.store("validation", form),
+        setup.objective(losses, form), replace(config, max_epochs=1, learning_rate=1e-12),
+    )  # fmt: skip
+    assert last.valid["reward"] < 0.95 * untrained.best.valid["reward"]
 
 
 @pytest.mark.slow
