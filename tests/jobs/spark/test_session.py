@@ -52,17 +52,23 @@ def test_files_are_cut_the_same_however_a_job_is_started(tmp_path, submit, size)
 
 @pytest.mark.spark
 @pytest.mark.slow
-def test_an_expression_that_fails_on_a_value_is_one_line_without_a_stack(tmp_path):
+@pytest.mark.parametrize("form", ["rdd", "dataframe"])
+def test_an_error_for_people_in_a_worker_is_one_line_without_a_stack(tmp_path, form):
     job = tmp_path / "job.py"
+    action = {
+        "rdd": "spark.sparkContext.parallelize(range(2), 2).map(fail).collect()",
+        "dataframe": "spark.range(2).mapInArrow(fail, 'id bigint').collect()",
+    }[form]
     job.write_text(
         "from jobs.spark.session import spark_session\n"
-        "from schemas.errors import exit_with_one_line\n"
+        "from schemas.errors import UserError, exit_with_one_line\n"
+        "def fail(_):\n"
+        "    raise UserError('the log of 2 May has no rows: restore it')\n"
         "def main():\n"
-        "    with spark_session('ratio') as spark:\n"
-        "        spark.range(3).selectExpr('10 div id AS ratio').collect()\n"
+        "    with spark_session('failing') as spark:\n"
+        f"        {action}\n"
         "exit_with_one_line(main)\n"
     )
     lines = run(sys.executable, job).stderr.splitlines()
-    assert [line for line in lines if "Division by zero" in line] == [lines[-1]]
-    assert lines[-1].startswith("error: an expression of the contract stops at a row of the log: [DIVIDE_BY_ZERO]")
-    assert not [line for line in lines if "at org.apache" in line]
+    assert lines[-1] == "error: the log of 2 May has no rows: restore it"
+    assert not [line for line in lines if "at org.apache" in line or "Traceback" in line]

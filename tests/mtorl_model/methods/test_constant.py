@@ -35,7 +35,8 @@ def constant_rate() -> Iterator[None]:
         predicts = frozenset({GAINS})
 
         def fit(self, train: WindowStore, valid: WindowStore, run: Run) -> "ConstantRate":
-            self.rate_G = train.windows.gains_NLG[train.windows.label_NL].mean(axis=0)
+            labels = train.windows.labels(slice(None))
+            self.rate_G = labels.gains_NLG[labels.label_NL].mean(axis=0)
             return self
 
         def predict(self, batch: Batch) -> Prediction:
