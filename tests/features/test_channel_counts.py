@@ -17,13 +17,14 @@ ENTRY = pa.list_(pa.struct([("channel", pa.string()), ("exposures", pa.int32()),
 
 
 def test_dense_counts_are_those_that_were_made_sparse():
-    counts_MCW = np.random.default_rng(0).integers(0, 3, (50, len(CHANNELS), len(COUNTED)))
-    counts_MCW[7] = 0
-    lists = sparse_counts(counts_MCW, COUNTED, CHANNELS)
+    counts_WCM = np.random.default_rng(0).integers(0, 3, (len(COUNTED), len(CHANNELS), 50))
+    counts_WCM[..., 7] = 0
+    lists = sparse_counts(counts_WCM, COUNTED, CHANNELS)
     assert lists[7].as_py() == []
-    np.testing.assert_array_equal(dense_counts(lists, COUNTED, CHANNELS).transpose(1, 2, 0), counts_MCW)
+    np.testing.assert_array_equal(dense_counts(lists, COUNTED, CHANNELS).transpose(0, 2, 1), counts_WCM)
     # A slice keeps the values of its neighbours in memory.
-    np.testing.assert_array_equal(dense_counts(lists[20:30], COUNTED, CHANNELS).transpose(1, 2, 0), counts_MCW[20:30])
+    part_WCM = dense_counts(lists[20:30], COUNTED, CHANNELS).transpose(0, 2, 1)
+    np.testing.assert_array_equal(part_WCM, counts_WCM[..., 20:30])
 
 
 def test_other_channels_are_dropped_and_null_has_no_counts():
