@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from jobs import draft_contract
+from schemas.dataset import RESERVED_COLUMNS, Dataset
 from schemas.errors import UserError
 
 LOG = "customer,sent_at,medium,opened\n" + "".join(
@@ -65,6 +66,26 @@ def test_a_person_can_name_the_channel_and_the_gains(draft, tmp_path):
         draft("shop", "--gain", "weg")
     with pytest.raises(UserError, match=r"--channel nothing: sent\.csv has no such column; it has customer"):
         draft("shop", "--channel", "nothing")
+
+
+@pytest.mark.parametrize("name", [*RESERVED_COLUMNS, "hour", "weekday"])
+@pytest.mark.parametrize("is_gain", [False, True])
+def test_a_raw_column_with_a_reserved_name_is_drafted_under_another_name(draft, tmp_path, name, is_gain):
+    header, *rows = LOG.splitlines()
+    values = [int(k % 11 == 0) for k in range(len(rows))] if is_gain else [f"v{k % 7}" for k in range(len(rows))]
+    lines = [f"{header},{name.upper()}", *(f"{row},{value}" for row, value in zip(rows, values, strict=True))]
+    (tmp_path / "raw" / "sent.csv").write_text("\n".join(lines) + "\n")
+    gain = name.upper() if is_gain else "opened"
+    roles = ("--user", "customer", "--channel", "medium", "--gain", gain)
+    dataset = dataset_of(draft("shop", *roles).read_text().replace("Known.UNANSWERED", "Known.AFTER"))
+    dataset.check()
+    assert f"{name.upper()}_2" in [derived.column.name for derived in dataset.columns]
+
+
+def dataset_of(module: str) -> Dataset:
+    names: dict = {"__name__": "shop"}
+    exec(module, names)
+    return names["DATASETS"][0]
 
 
 def test_an_earlier_module_is_not_overwritten(draft):
