@@ -78,7 +78,8 @@ def _user_reason(draft: Draft) -> str:
     if draft.user is None:
         reason += (
             " If one of them is the user, draft again with --user and its name. Otherwise, which columns together "
-            "identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+            "identify a person? Name them, for example log.a || '/' || log.b: without one of them the row is refused, "
+            "whereas concat_ws would skip it and make different users one."
         )
     elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
         reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."

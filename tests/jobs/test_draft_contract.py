@@ -1,11 +1,14 @@
 """The entry point that drafts a contract: it writes one module, and never over another one."""
 
+import re
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from jobs import draft_contract
+from jobs.raw.contract_sql import evaluate
 from schemas.dataset import RESERVED_COLUMNS, Dataset
 from schemas.errors import UserError
 
@@ -66,6 +69,15 @@ def test_a_person_can_name_the_channel_and_the_gains(draft, tmp_path):
         draft("shop", "--gain", "weg")
     with pytest.raises(UserError, match=r"--channel nothing: sent\.csv has no such column; it has customer"):
         draft("shop", "--channel", "nothing")
+
+
+def test_a_user_of_several_columns_is_missing_if_one_of_them_is(draft, tmp_path):
+    log = tmp_path / "raw" / "sent.csv"
+    log.write_text(LOG.replace("customer", "kunde"))
+    comment = " ".join(draft().read_text().replace("#", "").split())
+    (advice,) = re.findall(r"Name them, for example (.+?): without", comment)
+    views = {"log": pa.table({"a": ["x", None, "x"], "b": pa.array([1, 1, None], pa.int64())})}
+    assert evaluate({"user": advice}, views, "shop").column("user").to_pylist() == ["x/1", None, None]
 
 
 @pytest.mark.parametrize("name", [*RESERVED_COLUMNS, "hour", "weekday"])
