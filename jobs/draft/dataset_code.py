@@ -292,7 +292,7 @@ def _refusals(draft: Draft) -> Iterator[Node | Argument]:
         condition = f"{{EXPOSED_AT_MS}} NOT BETWEEN {_ms_of(first)} AND {_ms_of(last)}"
         yield Argument(
             call("Refusal", quoted(f"the time is not from {first} to {last - 1}"), f'f"{condition}"'), "",
-            "A wrong time must not stretch the log.",
+            "A row with a wrong time would wait for its day, and every run would name it.",
         )  # fmt: skip
     for name in draft.gains:
         yield call("Refusal", *map(quoted, flag_refusal("log", draft.log.column(name))))
