@@ -63,8 +63,8 @@ __all__ = [
 NO_COST = "cast(0 AS double)"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z]\w*")
-# Columns of the tables, and of their folders, in every dataset.
-_EVERY_DATASET = (
+# Columns of the tables, and of their folders, in every dataset: no column of a contract has such a name.
+RESERVED_COLUMNS = (
     "user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset",
     "memory", "next_step", "seen_cost_nano", "seen_sums", "last_gain_at_ms", "session", "pending", "split", "steps",
 )  # fmt: skip
@@ -183,7 +183,7 @@ class Dataset:
             raise ValueError("a user_id is int, bigint or string; cast any other type to string")
         for derived in self.columns:
             column = derived.column
-            if not _COLUMN.fullmatch(column.name) or column.name.lower() in _EVERY_DATASET:
+            if not _COLUMN.fullmatch(column.name) or column.name.lower() in RESERVED_COLUMNS:
                 raise ValueError(f"a column cannot be named {column.name!r}: give it another name in the contract")
             if column.static and column.known is not Known.BEFORE:
                 raise ValueError(f"profile column {column.name} must be known before")

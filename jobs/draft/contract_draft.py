@@ -10,6 +10,7 @@ from jobs.draft.roles import LIKELY_USER
 from jobs.draft.tables import SideTable, Table, file_pattern, log_table, side_tables, with_equal_key_types
 from jobs.draft.times import FROM_START, TimeNotation
 from jobs.draft.values import ColumnSample, shortened
+from schemas.dataset import RESERVED_COLUMNS
 from schemas.errors import UserError
 
 _OUTCOME_FILES = (
@@ -17,12 +18,10 @@ _OUTCOME_FILES = (
     ("conversion", re.compile(r"conv|order|purchas|sale|buy|bought")),
     ("install", re.compile(r"install")),
 )
-# Columns of every dataset, and those that each draft adds: a raw column gets another name.
 _END_OF_TIME_NAME = re.compile(r"_?(?:at|time|ts|timestamp|date|day|ms)$", re.IGNORECASE)
 _SMALLEST_MISSING_SHARE = 0.02  # of a time that only rows with an outcome have
-RESERVED = frozenset({
-    "user_id", "exposure_id", "exposed_at_ms", "channel", "cost", "propensity", "ds", "dataset", "hour", "weekday",
-})  # fmt: skip
+# A raw column of such a name gets another one: hour and weekday are columns that each draft adds.
+RESERVED = frozenset({*RESERVED_COLUMNS, "hour", "weekday"})
 _COST_WORDS = re.compile(r"cost|payingprice|spend|spent|cpm|(?:^|_)bid(?:_?price)?$|paid")
 _PROPENSITY_WORDS = re.compile(r"propensity|pscore|action_prob|probability")
 

@@ -78,7 +78,8 @@ def _user_reason(draft: Draft) -> str:
     if draft.user is None:
         reason += (
             " If one of them is the user, draft again with --user and its name. Otherwise, which columns together "
-            "identify a person? Name them, for example concat_ws('/', log.a, log.b)."
+            "identify a person? Name them, for example log.a || '/' || log.b: without one of them the row is refused, "
+            "whereas concat_ws would skip it and make different users one."
         )
     elif (placeholder := usual_placeholder(draft.log.column(draft.user))) is not None:
         reason += f" {shortened(placeholder)} is far more frequent than any other value and seems to mean unknown."
@@ -291,7 +292,7 @@ def _refusals(draft: Draft) -> Iterator[Node | Argument]:
         condition = f"{{EXPOSED_AT_MS}} NOT BETWEEN {_ms_of(first)} AND {_ms_of(last)}"
         yield Argument(
             call("Refusal", quoted(f"the time is not from {first} to {last - 1}"), f'f"{condition}"'), "",
-            "A wrong time must not stretch the log.",
+            "A row with a wrong time would wait for its day, and every run would name it.",
         )  # fmt: skip
     for name in draft.gains:
         yield call("Refusal", *map(quoted, flag_refusal("log", draft.log.column(name))))

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.raw.contract_sql import check_expressions
 from jobs.raw.files import RawFiles
-from jobs.raw.joins.lookups import read_lookups
+from jobs.raw.joins.lookups import check_selects, read_lookups
 from jobs.raw.lines import read_in_workers
 from jobs.raw.reader.typed_rows import REASON
 from jobs.raw.row_work import DS, log_rows, outcome_file_rows, row_columns
@@ -51,6 +51,7 @@ def require_usable(dataset: Dataset) -> None:
         dataset.check()
     except ValueError as error:
         raise UserError(str(error)) from error
+    check_selects(dataset)
     check_expressions(dataset)
 
 

@@ -201,7 +201,7 @@ _TAB = ("tab", "string", "page of the app, 0-14", Role.CATEGORICAL, "cast(log.ta
 _UPLOAD_TYPE = ("upload_type", "string", "how it was uploaded", Role.CATEGORICAL, "videos.upload_type")
 
 # The published logs cover April and May 2022, and a generated log may reach the next year. Any other time is a broken
-# cell, such as seconds in place of milliseconds, and a single one would stretch the log by years.
+# cell, such as seconds in place of milliseconds. Such a row is refused; it would otherwise wait for its day.
 FIRST_YEAR, LAST_YEAR = 2022, 2023
 _FIRST_MS, _END_MS = (
     int(datetime(year, 1, 1, tzinfo=ZoneInfo(_TIMEZONE)).timestamp()) * 1000 for year in (FIRST_YEAR, LAST_YEAR + 1)

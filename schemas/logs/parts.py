@@ -83,7 +83,7 @@ class Lookup:
     """A side table that is joined to the log by its key. A log row without a match is refused as `unknown <noun>`.
 
     key, log_key: the key column in the side table and in the log.
-    duckdb_sql: a SELECT over the view that adds columns; it must keep one row per key.
+    duckdb_sql: a SELECT over the view that adds columns; it must keep the key with its type, and one row per key.
     optional: a log row without a match is not refused; the lookup's columns are null in it.
     newest_by: the column whose largest value marks the newest of several rows of a key. Without it, and between rows
     that agree in it, the row of the newest file counts. Equal rows are one row.

@@ -1,11 +1,15 @@
 """The entry point that drafts a contract: it writes one module, and never over another one."""
 
+import re
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from jobs import draft_contract
+from jobs.raw.contract_sql import evaluate
+from schemas.dataset import RESERVED_COLUMNS, Dataset
 from schemas.errors import UserError
 
 LOG = "customer,sent_at,medium,opened\n" + "".join(
@@ -65,6 +69,35 @@ def test_a_person_can_name_the_channel_and_the_gains(draft, tmp_path):
         draft("shop", "--gain", "weg")
     with pytest.raises(UserError, match=r"--channel nothing: sent\.csv has no such column; it has customer"):
         draft("shop", "--channel", "nothing")
+
+
+def test_a_user_of_several_columns_is_missing_if_one_of_them_is(draft, tmp_path):
+    log = tmp_path / "raw" / "sent.csv"
+    log.write_text(LOG.replace("customer", "kunde"))
+    comment = " ".join(draft().read_text().replace("#", "").split())
+    (advice,) = re.findall(r"Name them, for example (.+?): without", comment)
+    views = {"log": pa.table({"a": ["x", None, "x"], "b": pa.array([1, 1, None], pa.int64())})}
+    assert evaluate({"user": advice}, views, "shop").column("user").to_pylist() == ["x/1", None, None]
+
+
+@pytest.mark.parametrize("name", [*RESERVED_COLUMNS, "hour", "weekday"])
+@pytest.mark.parametrize("is_gain", [False, True])
+def test_a_raw_column_with_a_reserved_name_is_drafted_under_another_name(draft, tmp_path, name, is_gain):
+    header, *rows = LOG.splitlines()
+    values = [int(k % 11 == 0) for k in range(len(rows))] if is_gain else [f"v{k % 7}" for k in range(len(rows))]
+    lines = [f"{header},{name.upper()}", *(f"{row},{value}" for row, value in zip(rows, values, strict=True))]
+    (tmp_path / "raw" / "sent.csv").write_text("\n".join(lines) + "\n")
+    gain = name.upper() if is_gain else "opened"
+    roles = ("--user", "customer", "--channel", "medium", "--gain", gain)
+    dataset = dataset_of(draft("shop", *roles).read_text().replace("Known.UNANSWERED", "Known.AFTER"))
+    dataset.check()
+    assert f"{name.upper()}_2" in [derived.column.name for derived in dataset.columns]
+
+
+def dataset_of(module: str) -> Dataset:
+    names: dict = {"__name__": "shop"}
+    exec(module, names)
+    return names["DATASETS"][0]
 
 
 def test_an_earlier_module_is_not_overwritten(draft):

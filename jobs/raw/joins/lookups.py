@@ -27,7 +27,7 @@ _REASON_UNCLEAR = "its key has different rows in one file"
 def read_lookups(dataset: Dataset, files: Mapping[str, RawFiles]) -> dict[str, pa.Table]:
     """The lookups of a dataset by view name, with the columns that expressions may name; prints notes on their rows.
 
-    files: by view name. Raises UserError for a SELECT of a lookup that DuckDB cannot read or that repeats a key.
+    files: by view name. Raises UserError as check_selects, and for a SELECT that repeats a key.
     """
     expressions = "\n".join(duckdb_sql for _, duckdb_sql, _ in dataset.expressions).lower()
     tables = {}
@@ -39,8 +39,8 @@ def read_lookups(dataset: Dataset, files: Mapping[str, RawFiles]) -> dict[str, p
 
 
 def matching_rows(table: pa.Table, lookup: Lookup, keys: pa.ChunkedArray) -> pa.Table:
-    """The lookup's row for each key of the log, in their order; all columns are null without one."""
-    return table.take(pc.index_in(keys, value_set=table.column(lookup.key)))
+    """The lookup's row for each key of the log, in their order; all columns are null without one. No row has no key."""
+    return table.take(pc.index_in(keys, value_set=table.column(lookup.key), skip_nulls=True))
 
 
 def read_lookup(files: RawFiles, lookup: Lookup) -> pa.Table:
@@ -61,17 +61,44 @@ def read_lookup(files: RawFiles, lookup: Lookup) -> pa.Table:
     return by_key.drop_columns([SOURCE, _AGE, _DIFFERENT, _UNCLEAR])
 
 
+def check_selects(dataset: Dataset) -> None:
+    """Raises UserError for the first SELECT of a lookup that DuckDB cannot read, or whose rows cannot be joined."""
+    for lookup in dataset.lookups:
+        _selected(typed_schema(lookup.file).empty_table().drop_columns([RAW, SOURCE]), lookup, dataset)
+
+
 def _with_added_columns(table: pa.Table, lookup: Lookup, dataset: Dataset) -> pa.Table:
-    """The table with the columns that the lookup's SELECT adds."""
+    """The table with the columns that the lookup's SELECT adds. Each key keeps its REASON, whatever the SELECT does."""
+    rows = _selected(table, lookup, dataset)
+    if pc.count_distinct(rows.column(lookup.key), mode="all").as_py() < len(rows):
+        raise _fault_of_select(dataset, f"it has more than one row of a {lookup.key}")
+    reasons = matching_rows(table, lookup, rows.column(lookup.key)).column(REASON)
+    return rows.select([name for name in rows.column_names if name != REASON]).append_column(REASON, reasons)
+
+
+def _selected(table: pa.Table, lookup: Lookup, dataset: Dataset) -> pa.Table:
+    """The rows of the lookup's SELECT over the table. Raises UserError as check_selects."""
     if not lookup.duckdb_sql:
         return table
     try:
-        table = select(lookup.duckdb_sql, lookup.file.view, table)
+        rows = select(lookup.duckdb_sql, lookup.file.view, table)
     except duckdb.Error as error:
-        raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
-    if pc.count_distinct(table.column(lookup.key), mode="all").as_py() < len(table):
-        raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: it has more than one row of a {lookup.key}")
-    return table
+        raise _fault_of_select(dataset, first_line(error)) from None
+    number_of_names = Counter(name.lower() for name in rows.column_names)
+    if repeated := [name for name in rows.column_names if number_of_names[name.lower()] > 1]:
+        raise _fault_of_select(dataset, f"it has two columns {repeated[0]}")
+    if lookup.key not in rows.column_names:
+        raise _fault_of_select(dataset, f"it must keep the key: it has no column {lookup.key}")
+    key_type, dtype = table.schema.field(lookup.key).type, rows.schema.field(lookup.key).type
+    if dtype != key_type:
+        raise _fault_of_select(
+            dataset, f"it must keep the key as it is: {lookup.key} has the type {dtype} instead of {key_type}"
+        )
+    return rows
+
+
+def _fault_of_select(dataset: Dataset, problem: str) -> UserError:
+    return UserError(f"dataset {dataset.name}, the SELECT of a lookup: {problem}")
 
 
 def _rows_with_age(files: RawFiles) -> pa.Table:

@@ -73,7 +73,7 @@ def read_file(source: SourceFile, layout: RawFile) -> Iterator[pa.Table]:
 
 
 def _skip_to(stream: Readable, start: int, *, is_first: bool) -> int:
-    """Skip to the first record that begins at `start` or tail it; its offset."""
+    """Skip to the first record that begins at `start` or after it; its offset."""
     position, goal = 0, start if is_first else start - 1
     if hasattr(stream, "seek") and not is_first:
         stream.seek(goal)
@@ -88,7 +88,7 @@ def _skip_to(stream: Readable, start: int, *, is_first: bool) -> int:
 
 
 def _can_be_split(source: SourceFile) -> bool:
-    """Whether every line end of the file ends a record, so that a split may begin tail any of them."""
+    """Whether every line end of the file ends a record, so that a split may begin after any of them."""
     if source.compression or source.is_transcoded or source.dialect.lone_cr:
         return False
     if not source.dialect.quote:

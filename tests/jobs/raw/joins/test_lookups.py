@@ -1,12 +1,17 @@
 """One row for each key of a side table, as plain Python computes it; the row of each key of the log."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.raw.joins.lookups import one_row_per_key
-from schemas.dataset import Lookup, RawColumn, RawFile
+from jobs.raw.files import RawFiles
+from jobs.raw.joins.lookups import matching_rows, one_row_per_key, read_lookups
+from jobs.raw.rows import require_usable
+from schemas.dataset import Derived, Lookup, RawColumn, RawFile, get_dataset
+from schemas.errors import UserError
 
 USERS = RawFile("users", ("users*.csv",), (RawColumn("key"), RawColumn("version", nullable=True),
                                           RawColumn("name", "string", nullable=True)))  # fmt: skip
@@ -53,3 +58,51 @@ def test_the_newest_row_of_each_key(rows, by_version):
     }
     assert result == by_hand(rows, by_version=by_version)
     assert len(by_key) == len(result)
+
+
+PEOPLE = RawFile("people", ("people*.csv",), (RawColumn("uid"), RawColumn("age")))
+CRITEO = get_dataset("criteo")
+
+
+def with_select(duckdb_sql: str):
+    """A dataset with a column of the lookup."""
+    age = Derived(replace(CRITEO.column("cat1"), name="age", dtype="bigint", nullable=True), "people.age")
+    lookup = Lookup(PEOPLE, "uid", "uid", "person", duckdb_sql)
+    return replace(CRITEO, lookups=(lookup,), columns=(*CRITEO.columns, age))
+
+
+FAULTS = [
+    ("SELECT age FROM people", "it must keep the key: it has no column uid"),
+    ("SELECT cast(uid AS varchar) AS uid, age FROM people", "it must keep the key as it is: uid has the type string"),
+    ("SELECT people.*, age + 1 AS Age FROM people", "it has two columns age"),
+    ("SELECT nothing FROM people", "Referenced column"),
+]
+
+
+@pytest.mark.parametrize(("duckdb_sql", "problem"), FAULTS)
+def test_a_select_whose_rows_cannot_be_joined_is_one_line_at_the_check(duckdb_sql, problem):
+    with pytest.raises(UserError, match=f"^dataset criteo, the SELECT of a lookup: {problem}") as caught:
+        require_usable(with_select(duckdb_sql))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "duckdb_sql",
+    ["SELECT uid, max(age) AS age FROM people GROUP BY uid", "SELECT *, NULL AS more FROM people"],
+)
+def test_each_key_keeps_its_reason_through_a_select(tmp_path, duckdb_sql):
+    (tmp_path / "people.csv").write_text("uid,age\n1,30\n2,old\n3,50\n")
+    dataset = with_select(duckdb_sql)
+    require_usable(dataset)
+    table = read_lookups(dataset, {"people": RawFiles(PEOPLE, (tmp_path / "people.csv",))})["people"]
+    rows = matching_rows(table, dataset.lookups[0], pa.chunked_array([[3, 2, 4, 1, None]], pa.int64()))
+    assert rows.column("age").to_pylist() == [50, None, None, 30, None]
+    reasons = rows.column("_reason").to_pylist()
+    assert [reason is None for reason in reasons] == [True, False, True, True, True]
+    assert "age" in reasons[1]
+
+
+def test_a_null_in_the_log_matches_no_row_without_a_key():
+    table = pa.table({"uid": pa.array([None, 1], pa.int64()), "age": [9, 30]})
+    rows = matching_rows(table, Lookup(PEOPLE, "uid", "uid", "person"), pa.chunked_array([[None, 1]], pa.int64()))
+    assert rows.column("age").to_pylist() == [None, 30]
