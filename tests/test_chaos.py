@@ -158,7 +158,9 @@ def champion_files(lake: Lake) -> set[str]:
     champion = champion_among(decided_versions(lake, "shop", "mtorl_shop"))
     # Not through MLflow: a database that this process has opened should not be used by its forks.
     folder = own_artifacts(lake, "shop") / champion.run_id / "artifacts" / "model"
-    return {f"{p.relative_to(folder)} {hash(p.read_bytes())}" for p in folder.rglob("*") if p.is_file()}
+    # MLflow writes the time into MLmodel, which describes the model to other programs.
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "MLmodel"]
+    return {f"{path.relative_to(folder)} {hash(path.read_bytes())}" for path in files}
 
 
 # --- the reader ---------------------------------------------------------------------------------------------
