@@ -13,13 +13,11 @@ from schemas.contract import DuckDbSql, quoted_name
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 
-_CONDITIONS = ("refusal", "is_exposure")
-_NUMBERS = ("exposed_at_ms", "cost", "propensity")
 # A time stamp without a zone is read in the zone of the session, as the cast of a text is. DuckDB's own functions would
 # take it as UTC, and a contract that forgets the zone would not be noticed.
-_EPOCH_MACROS = (
+_EPOCH_MACROS = tuple(
     f"CREATE MACRO {name}(moment TIMESTAMP) AS system.main.{name}(CAST(moment AS TIMESTAMPTZ)), "
-    f"(moment TIMESTAMPTZ) AS system.main.{name}(moment)"
+    f"(moment TIMESTAMPTZ) AS system.main.{name}(moment), (span INTERVAL) AS system.main.{name}(span)"
     + (f", (number BIGINT) AS system.main.{name}(number)" if name == "epoch_ms" else "")
     for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
 )
@@ -112,21 +110,37 @@ def check_expressions(dataset: Dataset) -> None:
             except duckdb.Error as error:
                 raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
     dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
+    values = [
+        (name, f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql, own_views)
+        for name, sql, own_views in dataset.value_expressions
+    ]
     with _views(views, UTC) as connection:
-        for names in dict.fromkeys(names for _, _, names in dataset.expressions):
-            named = [(name, duckdb_sql) for name, duckdb_sql, own_names in dataset.expressions if own_names == names]
-            casts = [f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql for name, sql in named]
-            own_views = {view: views[view] for view in names}
-            try:
-                types = _types(connection, casts, own_views)  # of all at once, which takes a tenth of the time
-            except (duckdb.Error, ValueError):
-                types = [
-                    _type(connection, cast, own_views, dataset, name)
-                    for (name, _), cast in zip(named, casts, strict=True)
-                ]
-            for (name, duckdb_sql), dtype in zip(named, types, strict=True):
-                if problem := _problem(name, dtype):
-                    raise UserError(f"dataset {dataset.name}, {name}: {problem} in: {duckdb_sql}")
+        for expressions, problem in (
+            (values, None),
+            ((*dataset.time_expressions, *dataset.number_expressions), _not_a_number),
+            (dataset.conditions, _not_a_condition),
+        ):
+            for names in dict.fromkeys(names for _, _, names in expressions):
+                named = [(name, sql) for name, sql, own_views in expressions if own_views == names]
+                types = _types_of_named(connection, named, {view: views[view] for view in names}, dataset)
+                for (name, sql), dtype in zip(named, types, strict=True):
+                    if problem and (reason := problem(dtype)):
+                        raise UserError(f"dataset {dataset.name}, {name}: {reason} in: {sql}")
+
+
+def _types_of_named(
+    connection: duckdb.DuckDBPyConnection,
+    named: list[tuple[str, DuckDbSql]],
+    views: Mapping[str, pa.Table],
+    dataset: Dataset,
+) -> list[pa.DataType]:
+    """The types of the expressions. Raises UserError for the first that DuckDB cannot read."""
+    try:
+        return _types(
+            connection, [duckdb_sql for _, duckdb_sql in named], views
+        )  # of all at once, which takes a tenth of the time
+    except (duckdb.Error, ValueError):
+        return [_type(connection, duckdb_sql, views, dataset, name) for name, duckdb_sql in named]
 
 
 def _type(
@@ -152,14 +166,13 @@ def _types(
     return values.schema.types
 
 
-def _problem(name: str, dtype: pa.DataType) -> str | None:
-    """Why an expression of this type cannot serve its purpose; None if it can."""
-    if name.startswith(_CONDITIONS) or name.endswith("condition"):
-        return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
-    if name in _NUMBERS or name.endswith("at_ms"):
-        is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
-        return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
-    return None
+def _not_a_condition(dtype: pa.DataType) -> str | None:
+    return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
+
+
+def _not_a_number(dtype: pa.DataType) -> str | None:
+    is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+    return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from event_logs import CLICKS, EVENTS
 
-from jobs.raw.contract_sql import check_expressions, evaluate
+from jobs.raw.contract_sql import _database, check_expressions, evaluate
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.lookups import read_lookups
 from jobs.raw.reader.typed_rows import REASON, typed_schema
@@ -154,6 +154,12 @@ def test_an_expression_that_cannot_serve_is_named(fields, problem):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["item_condition", "refusal_code", "heat_ms"])
+def test_a_text_column_may_have_the_name_of_another_kind(name):
+    column = Derived(Column(name, "string", "of the test", Known.NEVER), "log.visitor::varchar")
+    check_expressions(replace(EVENTS, columns=(*EVENTS.columns, column)))
+
+
 def test_the_select_of_a_lookup_keeps_one_row_of_a_key(tmp_path):
     items = RawFile("items", ("items*.csv",), (RawColumn("no"), RawColumn("tag", "string"), RawColumn("unused")))
     (tmp_path / "items.csv").write_text("no,tag,unused\n1,a b,5\n2,c,5\n")
@@ -168,3 +174,13 @@ def test_the_select_of_a_lookup_keeps_one_row_of_a_key(tmp_path):
     repeated = replace(lookup, duckdb_sql="SELECT *, unnest(split(tag, ' ')) AS size FROM items")
     with pytest.raises(UserError, match=r"^dataset events, the SELECT of a lookup: it has more than one row of a no$"):
         read_lookups(replace(dataset, lookups=(repeated,)), files)
+
+
+def test_the_database_of_a_second_process_reads_times_in_the_same_way():
+    assert _database(-1).execute("SET TimeZone = 'Etc/GMT-1'; SELECT epoch(DATE '1970-01-02')").fetchone() == (82800,)
+    assert _database(-2).execute("SET TimeZone = 'Etc/GMT-1'; SELECT epoch(DATE '1970-01-02')").fetchone() == (82800,)
+
+
+def test_the_epoch_of_an_interval_is_its_length():
+    assert time_of("epoch_ms(log.sent::timestamptz - timestamptz '2022-04-22 00:00Z')", "2022-04-22 00:00:02Z") == 2000
+    assert time_of("epoch(INTERVAL 2 HOUR)", "") == 7200
