@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from jobs.raw.reader.typed_rows import typed_schema
+from jobs.raw.sql.tree import row_problem
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import DuckDbSql, quoted_name
 from schemas.dataset import Dataset
@@ -115,6 +116,9 @@ def check_expressions(dataset: Dataset) -> None:
         for name, sql, own_views in dataset.value_expressions
     ]
     with _views(views, UTC) as connection:
+        for name, duckdb_sql, _ in dataset.expressions:
+            if reason := row_problem(duckdb_sql, connection):
+                raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {duckdb_sql}")
         for expressions, problem in (
             (values, None),
             ((*dataset.time_expressions, *dataset.number_expressions), _not_a_number),
