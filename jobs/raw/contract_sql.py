@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from jobs.raw.reader.typed_rows import typed_schema
-from jobs.raw.sql.tree import row_problem
+from jobs.raw.sql.tree import row_problem, zone_problem
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import DuckDbSql, quoted_name
 from schemas.dataset import Dataset
@@ -23,6 +23,7 @@ _EPOCH_MACROS = tuple(
     for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
 )
 UTC = "UTC"
+UTC_NAMES = (UTC, "Etc/UTC")
 # The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
 # is an error for `/` as it is for `//`: infinity would be a value of a feature.
 _SETTINGS = """
@@ -116,8 +117,12 @@ def check_expressions(dataset: Dataset) -> None:
         for name, sql, own_views in dataset.value_expressions
     ]
     with _views(views, UTC) as connection:
+        times = {name for name, _, _ in dataset.time_expressions} | {*dataset.late_gain_times.values()}
         for name, duckdb_sql, _ in dataset.expressions:
-            if reason := row_problem(duckdb_sql, connection):
+            reason = row_problem(duckdb_sql, connection)
+            if dataset.timezone not in UTC_NAMES:
+                reason = reason or zone_problem(duckdb_sql, connection, is_time=name in times)
+            if reason:
                 raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {duckdb_sql}")
         for expressions, problem in (
             (values, None),

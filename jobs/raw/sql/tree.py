@@ -11,6 +11,8 @@ from schemas.contract import DuckDbSql
 
 # The clock under names that look like columns; a column of such a name is written with its view, as log.localtime.
 _CLOCKS = ("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp")
+_DATE_PARTS = ("date_part", "datepart")
+_DIFFERENCES = ("date_diff", "datediff", "date_sub", "datesub")
 _CHANGING = "not the same in each run"
 _RULE = "a value may depend on its own row alone"
 
@@ -30,6 +32,26 @@ def row_problem(duckdb_sql: DuckDbSql, database: duckdb.DuckDBPyConnection) -> s
                 return f"{_function(node)} is {kind}: {_RULE}"
             case "COLUMN_REF" if (name := ".".join(node["column_names"]).lower()) in _CLOCKS:
                 return f"{name} is {_CHANGING}: {_RULE}"
+    return None
+
+
+def zone_problem(duckdb_sql: DuckDbSql, database: duckdb.DuckDBPyConnection, *, is_time: bool) -> str | None:
+    """How the expression takes a time without a zone as UTC unnoticed; None if it does not.
+
+    is_time: whether its value is a time. The epoch functions read such a time in the zone of the session, as
+    jobs/raw/contract_sql.py defines them; the other ways to count from 1970 do not.
+    """
+    for node in _nodes(_tree(duckdb_sql, database)):
+        if node.get("class") == "FUNCTION":
+            name, arguments = _function(node), node["arguments"]
+            if name in _DATE_PARTS and "epoch" in _texts(arguments[:1]):
+                return "extract(epoch ...) and date_part take a time without a zone as UTC: use epoch(...)"
+            if is_time and name in _DIFFERENCES:
+                return f"{name} takes a time without a zone as UTC: use epoch_ms(...)"
+        if is_time and node.get("class") == "CAST" and "TIME ZONE" not in (dtype := _cast_type(node)):
+            texts = _texts(node["child"]) if node["child"].get("class") == "CONSTANT" else []
+            if dtype != "TIMESTAMPTZ" and any(text == "epoch" or text.startswith("1970-01-01") for text in texts):
+                return "a difference from 1970 takes a time without a zone as UTC: use epoch_ms(...)"
     return None
 
 
@@ -80,3 +102,13 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _function(node: dict[str, Any]) -> str:
     return str(node["function_name"]).lower()
+
+
+def _cast_type(node: dict[str, Any]) -> str:
+    return str(node["type_expr"].get("type_name", "")).upper()
+
+
+def _texts(tree: Any) -> list[str]:
+    """The text constants in the tree, in small letters."""
+    literals = [node["literal"] for node in _nodes(tree) if node.get("class") == "CONSTANT"]
+    return [literal["text"].lower() for literal in literals if literal["kind"] == "STRING"]

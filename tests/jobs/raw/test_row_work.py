@@ -12,7 +12,7 @@ from jobs.raw.joins.lookups import read_lookups
 from jobs.raw.reader.typed_rows import REASON, typed_schema
 from jobs.raw.row_work import DS, log_rows, outcome_file_rows, row_columns
 from schemas.contract import Column, Known
-from schemas.dataset import Derived, Lookup, RawColumn, RawFile, Refusal, dataset_names, get_dataset
+from schemas.dataset import Derived, Gain, Lookup, RawColumn, RawFile, Refusal, dataset_names, get_dataset
 from schemas.errors import UserError
 from schemas.times import digits_time, hour_of, iso_time, pattern_time
 
@@ -132,6 +132,45 @@ def test_a_time_without_a_zone_shows_in_another_zone(expression):
 def test_fractions_of_a_millisecond_are_cut_off():
     assert time_of(iso_time("log.sent"), "2022-04-22 04:00:00.0009Z") == NOON
     assert time_of(hour_of(iso_time("log.sent"), "Asia/Shanghai"), "2022-04-22 04:00:00Z") == 12
+
+
+def with_late_sale(sale_at: str, timezone: str = "Asia/Shanghai"):
+    sale = Derived(Column("sale", "int", "1 if sold", Known.AT, known_at="sale_at"), "1")
+    time = Derived(Column("sale_at", "bigint", "time of the sale", Known.NEVER, nullable=True), sale_at)
+    gains = (*CLICKS.gains, Gain("sale", 1.0))
+    return replace(CLICKS, columns=(*CLICKS.columns, sale, time), gains=gains, timezone=timezone)
+
+
+def test_the_time_of_a_late_gain_needs_a_zone():
+    times = ["2022-04-22 12:00:00", "2022-04-22 12:00:00+08", "never"]
+    log = typed(CLICKS.log, *({"ts": "20220422120000250", "cookie": time} for time in times))
+    dataset = with_late_sale("epoch_ms(try_cast(log.cookie AS timestamptz))")
+    rows = log_rows(log, dataset, {})
+    no_zone = "the time has no zone, and the contract names none (schemas/times.py)"
+    assert rows.column(REASON).to_pylist() == [no_zone, None, None]
+    assert rows.column("sale_at").to_pylist()[1:] == [NOON, None]
+    assert log_rows(log, replace(dataset, timezone="UTC"), {}).column(REASON).to_pylist() == [None] * 3
+
+
+NAIVE = [
+    ("extract(epoch FROM strptime(log.cookie, '%Y')) * 1000", r"extract\(epoch ...\) and date_part take"),
+    ("date_part('EPOCH', log.cookie::timestamp) * 1000", r"extract\(epoch ...\) and date_part take"),
+    ("date_diff('ms', TIMESTAMP '1970-01-01', log.cookie::timestamp)", "date_diff takes"),
+    ("epoch_ms(log.cookie::timestamp - '1970-01-01 00:00'::timestamp)", "a difference from 1970 takes"),
+]
+
+
+@pytest.mark.parametrize(("sale_at", "problem"), NAIVE, ids=[sql for sql, _ in NAIVE])
+def test_a_count_from_1970_that_ignores_the_zone_is_refused(sale_at, problem):
+    with pytest.raises(UserError, match=f"^dataset clicks, sale_at: {problem} a time without a zone as UTC: use epoch"):
+        check_expressions(with_late_sale(sale_at))
+    check_expressions(with_late_sale(sale_at, "UTC"))
+
+
+def test_a_difference_of_times_may_be_a_feature():
+    check_expressions(with_late_sale("epoch_ms(log.cookie::timestamptz - timestamptz '1970-01-01 00:00Z')"))
+    column = Derived(Column("days", "int", "x", Known.NEVER), "date_diff('day', DATE '1970-01-01', log.cookie::date)")
+    check_expressions(replace(CLICKS, columns=(*CLICKS.columns, column)))
 
 
 @pytest.mark.parametrize("name", dataset_names())
