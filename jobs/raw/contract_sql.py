@@ -124,6 +124,14 @@ def check_expressions(dataset: Dataset) -> None:
                 reason = reason or zone_problem(duckdb_sql, connection, is_time=name in times)
             if reason:
                 raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {duckdb_sql}")
+        if dataset.user_id.column.dtype in ("int", "bigint"):
+            name, duckdb_sql, own_views = dataset.value_expressions[0]
+            dtype = _type(connection, duckdb_sql, {view: views[view] for view in own_views}, dataset, name)
+            if not pa.types.is_integer(dtype):
+                raise UserError(
+                    f"dataset {dataset.name}, {name}: it must be an integer, and its type is {dtype}: read the column "
+                    f"as bigint, or declare {name} as string and cast it to varchar, in: {duckdb_sql}"
+                )
         for expressions, problem in (
             (values, None),
             ((*dataset.time_expressions, *dataset.number_expressions), _not_a_number),

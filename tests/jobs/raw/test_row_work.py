@@ -193,7 +193,12 @@ FAULTS = [
     ({"channel": "unnest([1, 2])"}, "channel: unnest is a function that returns several rows"),
     ({"is_exposure": "log.item"}, "is_exposure: it must be a condition, and its type is int64 in: log.item"),
     ({"exposed_at_ms": "cast(log.ts AS varchar)"}, "exposed_at_ms: it must be a number, and its type is string: use"),
-    ({"user_id": Derived(Column("user_id", "bigint", "x"), "lower(log.visitor)")}, "user_id: .*lower.* in: CAST"),
+    (
+        {"user_id": Derived(Column("user_id", "bigint", "x"), "log.visitor * 1.5::double")},
+        "user_id: it must be an integer, and its type is double: read the column as bigint, or declare user_id as string",
+    ),
+    ({"user_id": Derived(Column("user_id", "int", "x"), "log.event")}, "user_id: it must be an integer, and its type"),
+    ({"user_id": Derived(Column("user_id", "bigint", "x"), "lower(log.visitor)")}, "user_id: .*lower.* in: lower"),
 ]
 
 
