@@ -1,18 +1,20 @@
 """The SQL of a contract in DuckDB: evaluated on whole Arrow tables, and checked before a log is read."""
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 
 import duckdb
 import pyarrow as pa
 
-from jobs.raw.reader.typed_rows import typed_schema
+from jobs.raw.reader.typed_rows import RAW, SOURCE, typed_schema
 from jobs.raw.sql.tree import row_problem, zone_problem
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import DuckDbSql, quoted_name
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.printable import printable
 
 # A time stamp without a zone is read in the zone of the session, as the cast of a text is. DuckDB's own functions would
 # take it as UTC, and a contract that forgets the zone would not be noticed.
@@ -22,6 +24,8 @@ _EPOCH_MACROS = tuple(
     + (f", (number BIGINT) AS system.main.{name}(number)" if name == "epoch_ms" else "")
     for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
 )
+# What DuckDB adds to the first line of a message. A line end anywhere else is one of a value in the message.
+_END_OF_PROBLEM = re.compile(r'\n\s*(?:LINE \d+:|Candidate |Did you mean )|(?<=")\n')
 UTC = "UTC"
 UTC_NAMES = (UTC, "Etc/UTC")
 # The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
@@ -52,7 +56,7 @@ def evaluate(
     try:
         values = _values([*expressions.values()], views, zone)
     except duckdb.Error as error:
-        raise _row_fault(expressions, views, dataset, error) from None
+        raise _row_fault(expressions, views, dataset, zone, error) from None
     if len(values) != len(next(iter(views.values()))):
         raise UserError(f"dataset {dataset}: an expression returns more or fewer rows than the log has")
     return values.rename_columns([*expressions])
@@ -85,21 +89,56 @@ def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnectio
 
 
 def _row_fault(
-    expressions: Mapping[str, DuckDbSql], views: Mapping[str, pa.Table], dataset: str, error: duckdb.Error
+    expressions: Mapping[str, DuckDbSql],
+    views: Mapping[str, pa.Table],
+    dataset: str,
+    zone: str,
+    error: duckdb.Error,
 ) -> UserError:
-    """The error of the first expression that stops at a row; error: that of all of them together."""
-    name = "an expression"
+    """The error of the first expression that stops at a row, and the first such row; error: that of all together."""
+    name, row = "an expression", ""
     for expression_name, expression in expressions.items():
-        try:
-            _values([expression], views, UTC)
-        except duckdb.Error as expression_error:
-            name, error = expression_name, expression_error
+        if expression_error := _error(expression, views, zone):
+            first_row, error = _first_row(expression, views, zone, expression_error)
+            name, row = expression_name, _row_text(first_row)
             break
     problem = first_line(error).partition(". Use TRY")[0]
     return UserError(
         f"dataset {dataset}, {name}: it stops at a row of the log: {problem}: use TRY(...), try_cast or a similar "
-        "function in it"
+        f"function in it{row}"
     )
+
+
+def _error(duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table], zone: str) -> duckdb.Error | None:
+    try:
+        _values([duckdb_sql], views, zone)
+    except duckdb.Error as error:
+        return error
+    return None
+
+
+def _first_row(
+    duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table], zone: str, error: duckdb.Error
+) -> tuple[Mapping[str, pa.Table], duckdb.Error]:
+    """The first row of the views at which the expression stops, and its error; error: that of all rows."""
+    while (rows := len(next(iter(views.values())))) > 1:
+        first_half = {view: table.slice(0, rows // 2) for view, table in views.items()}
+        first_error = _error(duckdb_sql, first_half, zone)
+        if first_error:
+            views, error = first_half, first_error
+        else:
+            views = {view: table.slice(rows // 2) for view, table in views.items()}
+            error = _error(duckdb_sql, views, zone) or error
+    return views, error
+
+
+def _row_text(views: Mapping[str, pa.Table]) -> str:
+    """The file and the text of the row, for the end of an error; empty if the views have no raw row."""
+    for table in views.values():
+        if RAW in table.column_names and len(table):
+            source, raw = table.column(SOURCE)[0].as_py(), table.column(RAW)[0].as_py()
+            return f"; the first row, of {printable(source)}: {printable(raw, 100)}"
+    return ""
 
 
 def check_expressions(dataset: Dataset) -> None:
@@ -193,6 +232,7 @@ def _not_a_number(dtype: pa.DataType) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of the error without its kind."""
-    line = next(iter(str(error).splitlines()), "").strip()
-    return line.partition(" Error: ")[2][:300] or line[:300] or type(error).__name__
+    """The first line of the error without its kind. A line end of a quoted value is written as its escape."""
+    problem = _END_OF_PROBLEM.split(str(error), maxsplit=1)[0].strip()
+    _, _, without_kind = problem.partition(" Error: ")
+    return printable(without_kind or problem, 300) or type(error).__name__

@@ -60,6 +60,29 @@ def test_an_expression_that_stops_at_a_row_is_one_line_that_names_it(division):
     assert rows.column("added").to_pylist() == [None, 1]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4])
+def test_an_expression_that_stops_names_the_first_row_and_its_file(place):
+    rows = [view(item=number, order=int(number != place), _raw=b"row %d\t" % number) for number in range(5)]
+    rows.append(view(order=0, _source_file="later"))
+    with pytest.raises(UserError) as caught:
+        log_rows(typed(EVENTS.log, {"event": "odd", "order": 0}, *rows), with_column("log.item // log.order"), {})
+    assert str(caught.value).endswith(rf"; the first row, of log: row {place}\t")
+
+
+def test_a_line_end_in_a_value_does_not_cut_the_error():
+    with pytest.raises(UserError) as caught:
+        log_rows(typed(EVENTS.log, view(event="a\nb", _raw=b"x" * 200)), with_event_as_number(), {})
+    assert (
+        r"added: it stops at a row of the log: Could not convert string 'a\nb' to INT32 when casting from source column event: use TRY"
+        in str(caught.value)
+    )
+    assert str(caught.value).endswith(f"the first row, of log: {'x' * 97}...")
+
+
+def with_event_as_number():
+    return replace(with_column("cast(log.event AS int)"), is_exposure="true OR log.event = 'x'")
+
+
 def test_a_missing_value_is_the_first_that_the_contract_demands():
     dataset = with_column("TRY(log.item / log.order)", nullable=False)
     rows = log_rows(typed(EVENTS.log, view(order=0), view(), {"event": "addtocart", "order": 0}), dataset, {})
@@ -195,7 +218,7 @@ FAULTS = [
     ({"exposed_at_ms": "cast(log.ts AS varchar)"}, "exposed_at_ms: it must be a number, and its type is string: use"),
     (
         {"user_id": Derived(Column("user_id", "bigint", "x"), "log.visitor * 1.5::double")},
-        "user_id: it must be an integer, and its type is double: read the column as bigint, or declare user_id as string",
+        "user_id: it must be an integer, and its type is double: read the column as bigint, or declare",
     ),
     ({"user_id": Derived(Column("user_id", "int", "x"), "log.event")}, "user_id: it must be an integer, and its type"),
     ({"user_id": Derived(Column("user_id", "bigint", "x"), "lower(log.visitor)")}, "user_id: .*lower.* in: lower"),
