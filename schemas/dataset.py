@@ -153,6 +153,8 @@ class Dataset:
         """Check the contract as a whole. Raises ValueError for its first fault; get_dataset has no faulty contract."""
         try:
             check_files(self.log, self.log_key, self.lookups, self.outcomes)
+            for name, duckdb_sql, views in self.expressions:
+                check_expression(name, duckdb_sql, {view: self.view_columns[view] for view in views})
             if not columns_in(self.exposed_at_ms, self.log.view) & set(self.log_key):
                 raise ValueError("log_key must contain the time: a column that exposed_at_ms reads")
             check_outcomes(self.log, self.log_key, self.outcomes, self.is_exposure)
@@ -161,8 +163,6 @@ class Dataset:
                 if self.column(name).dtype != "bigint" or self.column(name).known is not Known.NEVER:
                     raise ValueError(f"{name} is the time of {gain}: a bigint that is never an input")
             checked_zone(self.timezone)
-            for name, duckdb_sql, views in self.expressions:
-                check_expression(name, duckdb_sql, {view: self.view_columns[view] for view in views})
         except ValueError as error:
             raise ValueError(f"dataset {self.name}: {error}") from None
 

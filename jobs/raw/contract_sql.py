@@ -26,6 +26,9 @@ _EPOCH_MACROS = tuple(
 )
 # What DuckDB adds to the first line of a message. A line end anywhere else is one of a value in the message.
 _END_OF_PROBLEM = re.compile(r'\n\s*(?:LINE \d+:|Candidate |Did you mean )|(?<=")\n')
+_HINT = (
+    " (a contract is DuckDB SQL, which differs from Spark's: 1000 for 1000L, // for div, and double quotes for names)"
+)
 UTC = "UTC"
 UTC_NAMES = (UTC, "Etc/UTC")
 # The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
@@ -75,8 +78,13 @@ def _values(expressions: list[DuckDbSql], views: Mapping[str, pa.Table], zone: s
 
 def _query(expressions: list[DuckDbSql], views: Mapping[str, pa.Table]) -> DuckDbSql:
     # Numbered: an expression cannot name another one.
-    columns = ", ".join(f"({expression}) AS _{number}" for number, expression in enumerate(expressions))
+    columns = ", ".join(f"{in_brackets(expression)} AS _{number}" for number, expression in enumerate(expressions))
     return f"SELECT {columns} FROM {' POSITIONAL JOIN '.join(map(quoted_name, views))}"
+
+
+def in_brackets(duckdb_sql: DuckDbSql) -> DuckDbSql:
+    """The expression as a part of another one; a comment at its end must not hide the bracket."""
+    return f"({duckdb_sql}\n)"
 
 
 def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnection:
@@ -152,7 +160,7 @@ def check_expressions(dataset: Dataset) -> None:
                 raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
     dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
     values = [
-        (name, f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql, own_views)
+        (name, f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" if name in dtypes else sql, own_views)
         for name, sql, own_views in dataset.value_expressions
     ]
     with _views(views, UTC) as connection:
@@ -162,14 +170,14 @@ def check_expressions(dataset: Dataset) -> None:
             if dataset.timezone not in UTC_NAMES:
                 reason = reason or zone_problem(duckdb_sql, connection, is_time=name in times)
             if reason:
-                raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {duckdb_sql}")
+                raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {_one_line(duckdb_sql)}")
         if dataset.user_id.column.dtype in ("int", "bigint"):
             name, duckdb_sql, own_views = dataset.value_expressions[0]
             dtype = _type(connection, duckdb_sql, {view: views[view] for view in own_views}, dataset, name)
             if not pa.types.is_integer(dtype):
                 raise UserError(
                     f"dataset {dataset.name}, {name}: it must be an integer, and its type is {dtype}: read the column "
-                    f"as bigint, or declare {name} as string and cast it to varchar, in: {duckdb_sql}"
+                    f"as bigint, or declare {name} as string and cast it to varchar, in: {_one_line(duckdb_sql)}"
                 )
         for expressions, problem in (
             (values, None),
@@ -181,7 +189,7 @@ def check_expressions(dataset: Dataset) -> None:
                 types = _types_of_named(connection, named, {view: views[view] for view in names}, dataset)
                 for (name, sql), dtype in zip(named, types, strict=True):
                     if problem and (reason := problem(dtype)):
-                        raise UserError(f"dataset {dataset.name}, {name}: {reason} in: {sql}")
+                        raise UserError(f"dataset {dataset.name}, {name}: {reason} in: {_one_line(sql)}")
 
 
 def _types_of_named(
@@ -209,7 +217,9 @@ def _type(
     try:
         return _types(connection, [duckdb_sql], views)[0]
     except (duckdb.Error, ValueError) as error:
-        raise UserError(f"dataset {dataset.name}, {name}: {first_line(error)} in: {duckdb_sql}") from None
+        problem = f"{first_line(error)} in: {_one_line(duckdb_sql)}"
+        hint = _HINT if isinstance(error, duckdb.ParserException | duckdb.CatalogException) else ""
+        raise UserError(f"dataset {dataset.name}, {name}: {problem}{hint}") from None
 
 
 def _types(
@@ -220,6 +230,10 @@ def _types(
     if len(values):
         raise ValueError("it has to return a value for each row")
     return values.schema.types
+
+
+def _one_line(duckdb_sql: DuckDbSql) -> str:
+    return " ".join(duckdb_sql.split())
 
 
 def _not_a_condition(dtype: pa.DataType) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate
+from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
 from jobs.raw.reader.typed_rows import ARROW_TYPES, RAW, REASON, SOURCE
@@ -87,7 +87,7 @@ def outcome_file_rows(rows: pa.Table, dataset: Dataset, file: RawFile) -> pa.Tab
     views = {file.view: rows}
     cases = " ".join(f"WHEN {_condition(o)} THEN {_text(o.gain)}" for o in outcomes)
     facts = evaluate({OUTCOME: f"CASE {cases} END"}, views, dataset.name)
-    times = " ".join(f"WHEN {_text(o.gain)} THEN {o.at_ms}" for o in outcomes)
+    times = " ".join(f"WHEN {_text(o.gain)} THEN {in_brackets(o.at_ms)}" for o in outcomes)
     time = f"CASE {_FACTS}.{OUTCOME} {times} END"
     facts = _with_times(facts, time, dataset, {**views, _FACTS: facts})
     reasons = [
@@ -113,8 +113,8 @@ def _kinds(dataset: Dataset, views: Views) -> pa.Table:
     reported = " ".join(f"WHEN {_condition(o)} THEN {_text(o.gain)}" for o in dataset.outcomes if o.file is None)
     return evaluate(
         {
-            _IS_EXPOSURE: f"coalesce({dataset.is_exposure}, false)",
-            OUTCOME: f"CASE WHEN {dataset.is_exposure} THEN NULL {reported} END",
+            _IS_EXPOSURE: f"coalesce({in_brackets(dataset.is_exposure)}, false)",
+            OUTCOME: f"CASE WHEN {in_brackets(dataset.is_exposure)} THEN NULL {reported} END",
         },
         views,
         dataset.name,
@@ -122,14 +122,15 @@ def _kinds(dataset: Dataset, views: Views) -> pa.Table:
 
 
 def _condition(outcome: Outcome) -> DuckDbSql:
-    return f"({outcome.condition})" if outcome.condition else "true"
+    return in_brackets(outcome.condition) if outcome.condition else "true"
 
 
 def _time_in_log(dataset: Dataset) -> DuckDbSql:
     """The time of a row of the log: an outcome may have its own expression."""
     times = {o.gain: o.at_ms for o in dataset.outcomes if o.file is None and o.at_ms}
-    cases = " ".join(f"WHEN {_text(gain)} THEN {duckdb_sql}" for gain, duckdb_sql in times.items())
-    return f"CASE {_FACTS}.{OUTCOME} {cases} ELSE {dataset.exposed_at_ms} END" if times else dataset.exposed_at_ms
+    cases = " ".join(f"WHEN {_text(gain)} THEN {in_brackets(duckdb_sql)}" for gain, duckdb_sql in times.items())
+    exposed_at_ms = in_brackets(dataset.exposed_at_ms)
+    return f"CASE {_FACTS}.{OUTCOME} {cases} ELSE {exposed_at_ms} END" if times else exposed_at_ms
 
 
 def _with_times(facts: pa.Table, at_ms: DuckDbSql, dataset: Dataset, views: Views) -> pa.Table:
@@ -182,10 +183,10 @@ def _day_and_reason(reasons: Sequence[tuple[DuckDbSql, DuckDbSql]], dataset: Dat
         (f"{_FACTS}.{_AT_MS} IS NULL", _text("the time cannot be read")),
     ]
     if dataset.log.view in views:
-        has_cost = f"coalesce(({dataset.cost}) BETWEEN 0 AND {LARGEST_COST}, false)"
+        has_cost = f"coalesce({in_brackets(dataset.cost)} BETWEEN 0 AND {LARGEST_COST}, false)"
         text = _text(f"cost is not from 0 to {LARGEST_COST:,}")
         reasons.append((f"{_FACTS}.{_IS_EXPOSURE} AND NOT {has_cost}", text))
-    cases = " ".join(f"WHEN ({condition}) THEN {reason}" for condition, reason in reasons)
+    cases = " ".join(f"WHEN {in_brackets(condition)} THEN {reason}" for condition, reason in reasons)
     expressions = {DS: day_of(f"{_FACTS}.{_AT_MS}", dataset.timezone), "a refusal": f"CASE {cases} END"}
     return evaluate(expressions, views, dataset.name).rename_columns([DS, REASON])
 
@@ -197,7 +198,9 @@ def _columns_of_usable(
     expressions = {d.column.name: d.duckdb_sql for d in (dataset.user_id, *dataset.columns)}
     expressions |= {name: getattr(dataset, name) for name in ("channel", "cost", "propensity")}
     dtypes = {column.name: column.dtype for column in _columns_of_exposures(dataset)}
-    expressions = {name: f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()}
+    expressions = {
+        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()
+    }
     return _values_of_usable(expressions, views, is_usable, dataset, UTC)
 
 
@@ -221,7 +224,9 @@ def _late_time_without_zone(
     """_NO_ZONE in the rows in which the time of a late gain depends on the zone of the session, as in _with_times."""
     has_zone: pa.Array | pa.ChunkedArray = pa.repeat(True, len(is_usable))
     names = {*dataset.late_gain_times.values()} if dataset.timezone not in UTC_NAMES else ()
-    times = {d.column.name: f"CAST(({d.duckdb_sql}) AS BIGINT)" for d in dataset.columns if d.column.name in names}
+    times = {
+        d.column.name: f"CAST({in_brackets(d.duckdb_sql)} AS BIGINT)" for d in dataset.columns if d.column.name in names
+    }
     if times:
         shifted_times = _values_of_usable(times, views, is_usable, dataset, _OTHER_ZONE)
         for name, shifted in shifted_times.items():

@@ -72,10 +72,8 @@ def test_an_expression_that_stops_names_the_first_row_and_its_file(place):
 def test_a_line_end_in_a_value_does_not_cut_the_error():
     with pytest.raises(UserError) as caught:
         log_rows(typed(EVENTS.log, view(event="a\nb", _raw=b"x" * 200)), with_event_as_number(), {})
-    assert (
-        r"added: it stops at a row of the log: Could not convert string 'a\nb' to INT32 when casting from source column event: use TRY"
-        in str(caught.value)
-    )
+    problem = r"Could not convert string 'a\nb' to INT32 when casting from source column event: use TRY"
+    assert problem in str(caught.value)
     assert str(caught.value).endswith(f"the first row, of log: {'x' * 97}...")
 
 
@@ -230,6 +228,38 @@ def test_an_expression_that_cannot_serve_is_named(fields, problem):
     with pytest.raises(UserError, match=rf"^dataset events, {problem}") as caught:
         check_expressions(replace(EVENTS, **fields))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("duckdb_sql", ["log.item * 1000L", "unix_millis(log.ts)", "log.item div 2"])
+def test_an_expression_in_the_sql_of_spark_gets_a_hint(duckdb_sql):
+    with pytest.raises(UserError, match=r"^dataset events, added: .* \(a contract is DuckDB SQL") as caught:
+        check_expressions(with_column(duckdb_sql))
+    assert "\n" not in str(caught.value)
+
+
+def test_backticks_are_refused_in_one_line():
+    message = "^dataset events: exposed_at_ms: a contract is DuckDB SQL: write names in double quotes, not in backticks"
+    with pytest.raises(ValueError, match=message):
+        replace(EVENTS, exposed_at_ms="log.`ts`").check()
+
+
+def test_an_expression_may_end_in_a_comment():
+    def commented(duckdb_sql: str) -> str:
+        return f"{duckdb_sql} -- it's a :) comment"
+
+    outcomes = [replace(o, condition=commented(o.condition), at_ms=commented("log.ts + 5")) for o in EVENTS.outcomes]
+    dataset = replace(
+        with_column(commented("log.item")),
+        outcomes=tuple(outcomes),
+        refusals=(Refusal("no order", commented("log.order = 0")),),
+        user_id=replace(EVENTS.user_id, duckdb_sql=commented(EVENTS.user_id.duckdb_sql)),
+        **{name: commented(getattr(EVENTS, name)) for name in ("exposed_at_ms", "is_exposure", "channel", "cost")},
+    )
+    dataset.check()
+    check_expressions(dataset)
+    rows = log_rows(typed(EVENTS.log, view(), {"ts": NOON, "event": "addtocart"}, view(order=0)), dataset, {})
+    assert rows.column(REASON).to_pylist() == [None, None, "no order"]
+    assert rows.column("exposed_at_ms").to_pylist() == [NOON, NOON + 5, None]
 
 
 @pytest.mark.parametrize("name", ["item_condition", "refusal_code", "heat_ms"])
