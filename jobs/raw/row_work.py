@@ -245,12 +245,17 @@ def _missing_value(
     is_exposure: pa.ChunkedArray,
     first_reason: pa.ChunkedArray,
 ) -> pa.Array | pa.ChunkedArray:
-    """The reason for which an exposure without a value that the contract demands is refused."""
+    """The reason for which an exposure without a value that the contract demands is refused.
+
+    A user_id that is empty or has blanks alone counts as missing: users without an id must not become one user.
+    """
     reason: pa.Array | pa.ChunkedArray = pa.nulls(len(is_exposure), pa.string())
     is_usable = pc.and_(pc.is_null(first_reason), is_exposure)
     unusable = len(is_exposure) - pc.sum(is_usable, min_count=0).as_py()
     for derived in (dataset.user_id, *dataset.columns):
         name, values = derived.column.name, columns[derived.column.name]
+        if derived is dataset.user_id and derived.column.dtype == "string":
+            values = pc.if_else(pc.equal(pc.utf8_trim_whitespace(values), ""), pa.scalar(None, pa.string()), values)
         if not derived.column.nullable and values.null_count > unusable:
             is_missing = pc.and_(is_usable, values.is_null())
             reason = pc.coalesce(reason, pc.if_else(is_missing, f"{name} is missing", pa.scalar(None, pa.string())))

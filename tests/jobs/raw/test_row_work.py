@@ -87,6 +87,11 @@ def test_a_missing_value_is_the_first_that_the_contract_demands():
     assert rows.column(REASON).to_pylist() == ["added is missing", None, None]
 
 
+def test_an_empty_user_id_is_missing():
+    log = typed(CLICKS.log, *({"ts": "20220422120000250", "cookie": cookie} for cookie in ("", " ", "u 1")))
+    assert log_rows(log, CLICKS, {}).column(REASON).to_pylist() == ["user_id is missing", "user_id is missing", None]
+
+
 def test_rows_of_an_outcome_file_share_the_match_of_their_exposure():
     log = log_rows(typed(CLICKS.log, {"bid": "b7", "ts": "20220422120000250"}), CLICKS, {})
     (file,) = CLICKS.outcome_files
