@@ -69,6 +69,8 @@ RESERVED_COLUMNS = (
     "memory", "next_step", "seen_cost_nano", "seen_sums", "last_gain_at_ms", "session", "pending", "split", "steps",
 )  # fmt: skip
 
+Expression = tuple[str, DuckDbSql, tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -151,6 +153,8 @@ class Dataset:
         """Check the contract as a whole. Raises ValueError for its first fault; get_dataset has no faulty contract."""
         try:
             check_files(self.log, self.log_key, self.lookups, self.outcomes)
+            for name, duckdb_sql, views in self.expressions:
+                check_expression(name, duckdb_sql, {view: self.view_columns[view] for view in views})
             if not columns_in(self.exposed_at_ms, self.log.view) & set(self.log_key):
                 raise ValueError("log_key must contain the time: a column that exposed_at_ms reads")
             check_outcomes(self.log, self.log_key, self.outcomes, self.is_exposure)
@@ -159,8 +163,6 @@ class Dataset:
                 if self.column(name).dtype != "bigint" or self.column(name).known is not Known.NEVER:
                     raise ValueError(f"{name} is the time of {gain}: a bigint that is never an input")
             checked_zone(self.timezone)
-            for name, duckdb_sql, views in self.expressions:
-                check_expression(name, duckdb_sql, {view: self.view_columns[view] for view in views})
         except ValueError as error:
             raise ValueError(f"dataset {self.name}: {error}") from None
 
@@ -233,20 +235,46 @@ class Dataset:
         return {f.view: None if f.view in with_select else tuple(c.name for c in f.columns) for f in self.raw_files}
 
     @property
-    def expressions(self) -> tuple[tuple[str, DuckDbSql, tuple[str, ...]], ...]:
+    def expressions(self) -> tuple[Expression, ...]:
         """All expressions: what each is for, its text, and the views that it may name."""
-        views = (self.log.view, *(lookup.file.view for lookup in self.lookups))
+        return (*self.value_expressions, *self.time_expressions, *self.number_expressions, *self.conditions)
+
+    @property
+    def value_expressions(self) -> tuple[Expression, ...]:
+        """The expressions of columns, of any type: what each is for, its text, and the views that it may name."""
         named = [(d.column.name, d.duckdb_sql) for d in (self.user_id, *self.columns)]
-        named += [(name, getattr(self, name)) for name in ("exposed_at_ms", "channel", "cost", "propensity")]
-        named += [(f"refusal '{refusal.reason}'", refusal.duckdb_sql) for refusal in self.refusals]
+        return tuple((name, duckdb_sql, self._log_views) for name, duckdb_sql in (*named, ("channel", self.channel)))
+
+    @property
+    def time_expressions(self) -> tuple[Expression, ...]:
+        """The expressions that return a time in ms: what each is for, its text, and the views that it may name."""
+        outcomes = [
+            (f"outcome {o.gain}, at_ms", o.at_ms, (o.file.view,) if o.file else self._log_views)
+            for o in self.outcomes
+            if o.at_ms
+        ]
+        return (("exposed_at_ms", self.exposed_at_ms, self._log_views), *outcomes)
+
+    @property
+    def number_expressions(self) -> tuple[Expression, ...]:
+        """The expressions of other numbers: what each is for, its text, and the views that it may name."""
+        return tuple((name, getattr(self, name), self._log_views) for name in ("cost", "propensity"))
+
+    @property
+    def conditions(self) -> tuple[Expression, ...]:
+        """The expressions that are true or false: what each is for, its text, and the views that it may name."""
+        named = [(f"refusal '{refusal.reason}'", refusal.duckdb_sql) for refusal in self.refusals]
         named += [("is_exposure", self.is_exposure)] if self.is_exposure else []
-        expressions = [(name, duckdb_sql, views) for name, duckdb_sql in named]
-        for outcome in self.outcomes:
-            for field_name in ("condition", "at_ms"):
-                if duckdb_sql := getattr(outcome, field_name):
-                    own_views = (outcome.file.view,) if outcome.file else views
-                    expressions.append((f"outcome {outcome.gain}, {field_name}", duckdb_sql, own_views))
-        return tuple(expressions)
+        outcomes = [
+            (f"outcome {o.gain}, condition", o.condition, (o.file.view,) if o.file else self._log_views)
+            for o in self.outcomes
+            if o.condition
+        ]
+        return (*((name, duckdb_sql, self._log_views) for name, duckdb_sql in named), *outcomes)
+
+    @property
+    def _log_views(self) -> tuple[str, ...]:
+        return (self.log.view, *(lookup.file.view for lookup in self.lookups))
 
     def _check_candidates(self, by_name: dict[str, Column]) -> None:
         """Raises ValueError if sessions, implied label, items or objectives name a column that cannot serve."""

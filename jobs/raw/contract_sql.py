@@ -1,29 +1,36 @@
 """The SQL of a contract in DuckDB: evaluated on whole Arrow tables, and checked before a log is read."""
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 
 import duckdb
 import pyarrow as pa
 
-from jobs.raw.reader.typed_rows import typed_schema
+from jobs.raw.reader.typed_rows import RAW, SOURCE, typed_schema
+from jobs.raw.sql.tree import row_problem, zone_problem
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import DuckDbSql, quoted_name
 from schemas.dataset import Dataset
 from schemas.errors import UserError
+from schemas.printable import printable
 
-_CONDITIONS = ("refusal", "is_exposure")
-_NUMBERS = ("exposed_at_ms", "cost", "propensity")
 # A time stamp without a zone is read in the zone of the session, as the cast of a text is. DuckDB's own functions would
 # take it as UTC, and a contract that forgets the zone would not be noticed.
-_EPOCH_MACROS = (
+_EPOCH_MACROS = tuple(
     f"CREATE MACRO {name}(moment TIMESTAMP) AS system.main.{name}(CAST(moment AS TIMESTAMPTZ)), "
-    f"(moment TIMESTAMPTZ) AS system.main.{name}(moment)"
+    f"(moment TIMESTAMPTZ) AS system.main.{name}(moment), (span INTERVAL) AS system.main.{name}(span)"
     + (f", (number BIGINT) AS system.main.{name}(number)" if name == "epoch_ms" else "")
     for name in ("epoch", "epoch_ms", "epoch_us", "epoch_ns")
 )
+# What DuckDB adds to the first line of a message. A line end anywhere else is one of a value in the message.
+_END_OF_PROBLEM = re.compile(r'\n\s*(?:LINE \d+:|Candidate |Did you mean )|(?<=")\n')
+_HINT = (
+    " (a contract is DuckDB SQL, which differs from Spark's: 1000 for 1000L, // for div, and double quotes for names)"
+)
 UTC = "UTC"
+UTC_NAMES = (UTC, "Etc/UTC")
 # The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
 # is an error for `/` as it is for `//`: infinity would be a value of a feature.
 _SETTINGS = """
@@ -52,7 +59,7 @@ def evaluate(
     try:
         values = _values([*expressions.values()], views, zone)
     except duckdb.Error as error:
-        raise _row_fault(expressions, views, dataset, error) from None
+        raise _row_fault(expressions, views, dataset, zone, error) from None
     if len(values) != len(next(iter(views.values()))):
         raise UserError(f"dataset {dataset}: an expression returns more or fewer rows than the log has")
     return values.rename_columns([*expressions])
@@ -71,8 +78,13 @@ def _values(expressions: list[DuckDbSql], views: Mapping[str, pa.Table], zone: s
 
 def _query(expressions: list[DuckDbSql], views: Mapping[str, pa.Table]) -> DuckDbSql:
     # Numbered: an expression cannot name another one.
-    columns = ", ".join(f"({expression}) AS _{number}" for number, expression in enumerate(expressions))
+    columns = ", ".join(f"{in_brackets(expression)} AS _{number}" for number, expression in enumerate(expressions))
     return f"SELECT {columns} FROM {' POSITIONAL JOIN '.join(map(quoted_name, views))}"
+
+
+def in_brackets(duckdb_sql: DuckDbSql) -> DuckDbSql:
+    """The expression as a part of another one; a comment at its end must not hide the bracket."""
+    return f"({duckdb_sql}\n)"
 
 
 def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnection:
@@ -85,21 +97,56 @@ def _views(views: Mapping[str, pa.Table], zone: str) -> duckdb.DuckDBPyConnectio
 
 
 def _row_fault(
-    expressions: Mapping[str, DuckDbSql], views: Mapping[str, pa.Table], dataset: str, error: duckdb.Error
+    expressions: Mapping[str, DuckDbSql],
+    views: Mapping[str, pa.Table],
+    dataset: str,
+    zone: str,
+    error: duckdb.Error,
 ) -> UserError:
-    """The error of the first expression that stops at a row; error: that of all of them together."""
-    name = "an expression"
+    """The error of the first expression that stops at a row, and the first such row; error: that of all together."""
+    name, row = "an expression", ""
     for expression_name, expression in expressions.items():
-        try:
-            _values([expression], views, UTC)
-        except duckdb.Error as expression_error:
-            name, error = expression_name, expression_error
+        if expression_error := _error(expression, views, zone):
+            first_row, error = _first_row(expression, views, zone, expression_error)
+            name, row = expression_name, _row_text(first_row)
             break
     problem = first_line(error).partition(". Use TRY")[0]
     return UserError(
         f"dataset {dataset}, {name}: it stops at a row of the log: {problem}: use TRY(...), try_cast or a similar "
-        "function in it"
+        f"function in it{row}"
     )
+
+
+def _error(duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table], zone: str) -> duckdb.Error | None:
+    try:
+        _values([duckdb_sql], views, zone)
+    except duckdb.Error as error:
+        return error
+    return None
+
+
+def _first_row(
+    duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table], zone: str, error: duckdb.Error
+) -> tuple[Mapping[str, pa.Table], duckdb.Error]:
+    """The first row of the views at which the expression stops, and its error; error: that of all rows."""
+    while (rows := len(next(iter(views.values())))) > 1:
+        first_half = {view: table.slice(0, rows // 2) for view, table in views.items()}
+        first_error = _error(duckdb_sql, first_half, zone)
+        if first_error:
+            views, error = first_half, first_error
+        else:
+            views = {view: table.slice(rows // 2) for view, table in views.items()}
+            error = _error(duckdb_sql, views, zone) or error
+    return views, error
+
+
+def _row_text(views: Mapping[str, pa.Table]) -> str:
+    """The file and the text of the row, for the end of an error; empty if the views have no raw row."""
+    for table in views.values():
+        if RAW in table.column_names and len(table):
+            source, raw = table.column(SOURCE)[0].as_py(), table.column(RAW)[0].as_py()
+            return f"; the first row, of {printable(source)}: {printable(raw, 100)}"
+    return ""
 
 
 def check_expressions(dataset: Dataset) -> None:
@@ -112,21 +159,52 @@ def check_expressions(dataset: Dataset) -> None:
             except duckdb.Error as error:
                 raise UserError(f"dataset {dataset.name}, the SELECT of a lookup: {first_line(error)}") from None
     dtypes = {d.column.name: d.column.dtype for d in (dataset.user_id, *dataset.columns)}
+    values = [
+        (name, f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" if name in dtypes else sql, own_views)
+        for name, sql, own_views in dataset.value_expressions
+    ]
     with _views(views, UTC) as connection:
-        for names in dict.fromkeys(names for _, _, names in dataset.expressions):
-            named = [(name, duckdb_sql) for name, duckdb_sql, own_names in dataset.expressions if own_names == names]
-            casts = [f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" if name in dtypes else sql for name, sql in named]
-            own_views = {view: views[view] for view in names}
-            try:
-                types = _types(connection, casts, own_views)  # of all at once, which takes a tenth of the time
-            except (duckdb.Error, ValueError):
-                types = [
-                    _type(connection, cast, own_views, dataset, name)
-                    for (name, _), cast in zip(named, casts, strict=True)
-                ]
-            for (name, duckdb_sql), dtype in zip(named, types, strict=True):
-                if problem := _problem(name, dtype):
-                    raise UserError(f"dataset {dataset.name}, {name}: {problem} in: {duckdb_sql}")
+        times = {name for name, _, _ in dataset.time_expressions} | {*dataset.late_gain_times.values()}
+        for name, duckdb_sql, _ in dataset.expressions:
+            reason = row_problem(duckdb_sql, connection)
+            if dataset.timezone not in UTC_NAMES:
+                reason = reason or zone_problem(duckdb_sql, connection, is_time=name in times)
+            if reason:
+                raise UserError(f"dataset {dataset.name}, {name}: {reason}, in: {_one_line(duckdb_sql)}")
+        if dataset.user_id.column.dtype in ("int", "bigint"):
+            name, duckdb_sql, own_views = dataset.value_expressions[0]
+            dtype = _type(connection, duckdb_sql, {view: views[view] for view in own_views}, dataset, name)
+            if not pa.types.is_integer(dtype):
+                raise UserError(
+                    f"dataset {dataset.name}, {name}: it must be an integer, and its type is {dtype}: read the column "
+                    f"as bigint, or declare {name} as string and cast it to varchar, in: {_one_line(duckdb_sql)}"
+                )
+        for expressions, problem in (
+            (values, None),
+            ((*dataset.time_expressions, *dataset.number_expressions), _not_a_number),
+            (dataset.conditions, _not_a_condition),
+        ):
+            for names in dict.fromkeys(names for _, _, names in expressions):
+                named = [(name, sql) for name, sql, own_views in expressions if own_views == names]
+                types = _types_of_named(connection, named, {view: views[view] for view in names}, dataset)
+                for (name, sql), dtype in zip(named, types, strict=True):
+                    if problem and (reason := problem(dtype)):
+                        raise UserError(f"dataset {dataset.name}, {name}: {reason} in: {_one_line(sql)}")
+
+
+def _types_of_named(
+    connection: duckdb.DuckDBPyConnection,
+    named: list[tuple[str, DuckDbSql]],
+    views: Mapping[str, pa.Table],
+    dataset: Dataset,
+) -> list[pa.DataType]:
+    """The types of the expressions. Raises UserError for the first that DuckDB cannot read."""
+    try:
+        return _types(
+            connection, [duckdb_sql for _, duckdb_sql in named], views
+        )  # of all at once, which takes a tenth of the time
+    except (duckdb.Error, ValueError):
+        return [_type(connection, duckdb_sql, views, dataset, name) for name, duckdb_sql in named]
 
 
 def _type(
@@ -139,7 +217,9 @@ def _type(
     try:
         return _types(connection, [duckdb_sql], views)[0]
     except (duckdb.Error, ValueError) as error:
-        raise UserError(f"dataset {dataset.name}, {name}: {first_line(error)} in: {duckdb_sql}") from None
+        problem = f"{first_line(error)} in: {_one_line(duckdb_sql)}"
+        hint = _HINT if isinstance(error, duckdb.ParserException | duckdb.CatalogException) else ""
+        raise UserError(f"dataset {dataset.name}, {name}: {problem}{hint}") from None
 
 
 def _types(
@@ -152,17 +232,21 @@ def _types(
     return values.schema.types
 
 
-def _problem(name: str, dtype: pa.DataType) -> str | None:
-    """Why an expression of this type cannot serve its purpose; None if it can."""
-    if name.startswith(_CONDITIONS) or name.endswith("condition"):
-        return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
-    if name in _NUMBERS or name.endswith("at_ms"):
-        is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
-        return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
-    return None
+def _one_line(duckdb_sql: DuckDbSql) -> str:
+    return " ".join(duckdb_sql.split())
+
+
+def _not_a_condition(dtype: pa.DataType) -> str | None:
+    return None if pa.types.is_boolean(dtype) else f"it must be a condition, and its type is {dtype}"
+
+
+def _not_a_number(dtype: pa.DataType) -> str | None:
+    is_number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+    return None if is_number else f"it must be a number, and its type is {dtype}: use try_cast"
 
 
 def first_line(error: Exception) -> str:
-    """The first line of the error without its kind."""
-    line = next(iter(str(error).splitlines()), "").strip()
-    return line.partition(" Error: ")[2][:300] or line[:300] or type(error).__name__
+    """The first line of the error without its kind. A line end of a quoted value is written as its escape."""
+    problem = _END_OF_PROBLEM.split(str(error), maxsplit=1)[0].strip()
+    _, _, without_kind = problem.partition(" Error: ")
+    return printable(without_kind or problem, 300) or type(error).__name__

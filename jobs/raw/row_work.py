@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.raw.contract_sql import UTC, evaluate
+from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
 from jobs.raw.reader.typed_rows import ARROW_TYPES, RAW, REASON, SOURCE
@@ -26,7 +26,7 @@ from schemas.times import day_of
 DS = "ds"
 OUTCOME = "_outcome"  # the gain that a row reports; null for an exposure
 LARGEST_COST = 1_000_000_000  # sums of costs are whole billionths in 64-bit integers
-_UTC_NAMES = (UTC, "Etc/UTC")
+_OTHER_ZONE = "Etc/GMT-1"  # a time without a zone is another moment in it than in UTC
 _NO_ZONE = "the time has no zone, and the contract names none (schemas/times.py)"
 _FACTS = "_facts"  # the view with the columns that the reasons of a row depend on: those below, and OUTCOME
 _IS_EXPOSURE, _AT_MS, _HAS_ZONE = "is_exposure", "at_ms", "has_zone"
@@ -60,11 +60,16 @@ def log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, pa.Table]) -
     day_and_reason = _day_and_reason(_reasons_in_log(dataset), dataset, {**views, _FACTS: facts})
     first_reason = day_and_reason.column(REASON)
     is_exposure = facts.column(_IS_EXPOSURE)
-    columns = _columns_of_usable(dataset, views, pc.and_(pc.is_null(first_reason), is_exposure))
+    is_usable = pc.and_(pc.is_null(first_reason), is_exposure)
+    columns = _columns_of_usable(dataset, views, is_usable)
     exposure_id = identity(_values(log, dataset.log, dataset.log_key), dataset.name)
     if dataset.is_exposure:
         exposure_id = pc.if_else(is_exposure, exposure_id, _row_identity(log, dataset, dataset.log))
-    reason = pc.coalesce(first_reason, _missing_value(dataset, columns, is_exposure, first_reason))
+    reason = pc.coalesce(
+        first_reason,
+        _missing_value(dataset, columns, is_exposure, first_reason),
+        _late_time_without_zone(dataset, views, is_usable, columns),
+    )
     values = {
         **columns,
         "exposure_id": exposure_id,
@@ -82,7 +87,7 @@ def outcome_file_rows(rows: pa.Table, dataset: Dataset, file: RawFile) -> pa.Tab
     views = {file.view: rows}
     cases = " ".join(f"WHEN {_condition(o)} THEN {_text(o.gain)}" for o in outcomes)
     facts = evaluate({OUTCOME: f"CASE {cases} END"}, views, dataset.name)
-    times = " ".join(f"WHEN {_text(o.gain)} THEN {o.at_ms}" for o in outcomes)
+    times = " ".join(f"WHEN {_text(o.gain)} THEN {in_brackets(o.at_ms)}" for o in outcomes)
     time = f"CASE {_FACTS}.{OUTCOME} {times} END"
     facts = _with_times(facts, time, dataset, {**views, _FACTS: facts})
     reasons = [
@@ -108,8 +113,8 @@ def _kinds(dataset: Dataset, views: Views) -> pa.Table:
     reported = " ".join(f"WHEN {_condition(o)} THEN {_text(o.gain)}" for o in dataset.outcomes if o.file is None)
     return evaluate(
         {
-            _IS_EXPOSURE: f"coalesce({dataset.is_exposure}, false)",
-            OUTCOME: f"CASE WHEN {dataset.is_exposure} THEN NULL {reported} END",
+            _IS_EXPOSURE: f"coalesce({in_brackets(dataset.is_exposure)}, false)",
+            OUTCOME: f"CASE WHEN {in_brackets(dataset.is_exposure)} THEN NULL {reported} END",
         },
         views,
         dataset.name,
@@ -117,14 +122,15 @@ def _kinds(dataset: Dataset, views: Views) -> pa.Table:
 
 
 def _condition(outcome: Outcome) -> DuckDbSql:
-    return f"({outcome.condition})" if outcome.condition else "true"
+    return in_brackets(outcome.condition) if outcome.condition else "true"
 
 
 def _time_in_log(dataset: Dataset) -> DuckDbSql:
     """The time of a row of the log: an outcome may have its own expression."""
     times = {o.gain: o.at_ms for o in dataset.outcomes if o.file is None and o.at_ms}
-    cases = " ".join(f"WHEN {_text(gain)} THEN {duckdb_sql}" for gain, duckdb_sql in times.items())
-    return f"CASE {_FACTS}.{OUTCOME} {cases} ELSE {dataset.exposed_at_ms} END" if times else dataset.exposed_at_ms
+    cases = " ".join(f"WHEN {_text(gain)} THEN {in_brackets(duckdb_sql)}" for gain, duckdb_sql in times.items())
+    exposed_at_ms = in_brackets(dataset.exposed_at_ms)
+    return f"CASE {_FACTS}.{OUTCOME} {cases} ELSE {exposed_at_ms} END" if times else exposed_at_ms
 
 
 def _with_times(facts: pa.Table, at_ms: DuckDbSql, dataset: Dataset, views: Views) -> pa.Table:
@@ -135,10 +141,10 @@ def _with_times(facts: pa.Table, at_ms: DuckDbSql, dataset: Dataset, views: View
     """
     times = evaluate({"exposed_at_ms": at_ms}, views, dataset.name).rename_columns([_AT_MS])
     has_zone: pa.Array | pa.ChunkedArray = pa.repeat(True, len(facts))
-    if dataset.timezone not in _UTC_NAMES:
-        shifted_times = evaluate({"exposed_at_ms": at_ms}, views, dataset.name, "Etc/GMT-1")
+    if dataset.timezone not in UTC_NAMES:
+        shifted_times = evaluate({"exposed_at_ms": at_ms}, views, dataset.name, _OTHER_ZONE)
         in_utc, shifted = times.column(0), shifted_times.column(0)
-        has_zone = pc.fill_null(pc.equal(in_utc, shifted), pc.and_(in_utc.is_null(), shifted.is_null()))
+        has_zone = _equal(in_utc, shifted)
     in_range = f"CASE WHEN {_AT_MS} BETWEEN 0 AND {LATEST_EXPOSED_AT_MS} THEN cast({_AT_MS} AS bigint) END"
     times = evaluate({"exposed_at_ms": in_range}, {_FACTS: times}, dataset.name)
     return facts.append_column(_AT_MS, times.column(0)).append_column(_HAS_ZONE, has_zone)
@@ -177,10 +183,10 @@ def _day_and_reason(reasons: Sequence[tuple[DuckDbSql, DuckDbSql]], dataset: Dat
         (f"{_FACTS}.{_AT_MS} IS NULL", _text("the time cannot be read")),
     ]
     if dataset.log.view in views:
-        has_cost = f"coalesce(({dataset.cost}) BETWEEN 0 AND {LARGEST_COST}, false)"
+        has_cost = f"coalesce({in_brackets(dataset.cost)} BETWEEN 0 AND {LARGEST_COST}, false)"
         text = _text(f"cost is not from 0 to {LARGEST_COST:,}")
         reasons.append((f"{_FACTS}.{_IS_EXPOSURE} AND NOT {has_cost}", text))
-    cases = " ".join(f"WHEN ({condition}) THEN {reason}" for condition, reason in reasons)
+    cases = " ".join(f"WHEN {in_brackets(condition)} THEN {reason}" for condition, reason in reasons)
     expressions = {DS: day_of(f"{_FACTS}.{_AT_MS}", dataset.timezone), "a refusal": f"CASE {cases} END"}
     return evaluate(expressions, views, dataset.name).rename_columns([DS, REASON])
 
@@ -192,15 +198,45 @@ def _columns_of_usable(
     expressions = {d.column.name: d.duckdb_sql for d in (dataset.user_id, *dataset.columns)}
     expressions |= {name: getattr(dataset, name) for name in ("channel", "cost", "propensity")}
     dtypes = {column.name: column.dtype for column in _columns_of_exposures(dataset)}
-    expressions = {name: f"CAST(({sql}) AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()}
+    expressions = {
+        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()
+    }
+    return _values_of_usable(expressions, views, is_usable, dataset, UTC)
+
+
+def _values_of_usable(
+    expressions: Mapping[str, DuckDbSql], views: Views, is_usable: pa.ChunkedArray, dataset: Dataset, zone: str
+) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The values of the expressions in the usable rows, null in all others."""
     if pc.all(is_usable, min_count=0).as_py():
-        columns = evaluate(expressions, views, dataset.name)
+        columns = evaluate(expressions, views, dataset.name, zone)
     else:
-        columns = evaluate(expressions, {view: t.filter(is_usable) for view, t in views.items()}, dataset.name)
+        columns = evaluate(expressions, {view: t.filter(is_usable) for view, t in views.items()}, dataset.name, zone)
         flags = is_usable.to_numpy()
         places = pa.array(np.cumsum(flags) - 1, mask=~flags)
         columns = columns.take(places)
     return dict(zip(columns.column_names, columns.columns, strict=True))
+
+
+def _late_time_without_zone(
+    dataset: Dataset, views: Views, is_usable: pa.ChunkedArray, columns: Mapping[str, pa.ChunkedArray]
+) -> pa.Array | pa.ChunkedArray:
+    """_NO_ZONE in the rows in which the time of a late gain depends on the zone of the session, as in _with_times."""
+    has_zone: pa.Array | pa.ChunkedArray = pa.repeat(True, len(is_usable))
+    names = {*dataset.late_gain_times.values()} if dataset.timezone not in UTC_NAMES else ()
+    times = {
+        d.column.name: f"CAST({in_brackets(d.duckdb_sql)} AS BIGINT)" for d in dataset.columns if d.column.name in names
+    }
+    if times:
+        shifted_times = _values_of_usable(times, views, is_usable, dataset, _OTHER_ZONE)
+        for name, shifted in shifted_times.items():
+            has_zone = pc.and_(has_zone, _equal(columns[name], shifted))
+    return pc.if_else(has_zone, pa.scalar(None, pa.string()), _NO_ZONE)
+
+
+def _equal(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Whether the values are equal, or both null."""
+    return pc.fill_null(pc.equal(first, second), pc.and_(first.is_null(), second.is_null()))
 
 
 def _missing_value(
@@ -209,12 +245,17 @@ def _missing_value(
     is_exposure: pa.ChunkedArray,
     first_reason: pa.ChunkedArray,
 ) -> pa.Array | pa.ChunkedArray:
-    """The reason for which an exposure without a value that the contract demands is refused."""
+    """The reason for which an exposure without a value that the contract demands is refused.
+
+    A user_id that is empty or has blanks alone counts as missing: users without an id must not become one user.
+    """
     reason: pa.Array | pa.ChunkedArray = pa.nulls(len(is_exposure), pa.string())
     is_usable = pc.and_(pc.is_null(first_reason), is_exposure)
     unusable = len(is_exposure) - pc.sum(is_usable, min_count=0).as_py()
     for derived in (dataset.user_id, *dataset.columns):
         name, values = derived.column.name, columns[derived.column.name]
+        if derived is dataset.user_id and derived.column.dtype == "string":
+            values = pc.if_else(pc.equal(pc.utf8_trim_whitespace(values), ""), pa.scalar(None, pa.string()), values)
         if not derived.column.nullable and values.null_count > unusable:
             is_missing = pc.and_(is_usable, values.is_null())
             reason = pc.coalesce(reason, pc.if_else(is_missing, f"{name} is missing", pa.scalar(None, pa.string())))

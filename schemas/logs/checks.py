@@ -11,7 +11,7 @@ from schemas.logs.parts import Lookup, Outcome, RawFile
 
 # A name in double quotes; a quote in it is doubled.
 _NAME = r'"((?:[^"]|"")*)"'
-_TEXT_OR_NAME = re.compile(rf"'(?:[^']|'')*'|{_NAME}")
+_TEXT_OR_NAME = re.compile(rf"'(?:[^']|'')*'|{_NAME}|--[^\n]*")  # or a comment
 _REFERENCE = re.compile(rf"(?<![\w.\"])([A-Za-z_]\w*)\s*\.\s*(?:{_NAME}|([A-Za-z_]\w*)\b(?!\s*\())")
 _VARIABLES = re.compile(r"\b(?:lambda\s+([\w\s,]+):|for\s+([\w\s,]+)\s+in\b)")
 
@@ -50,6 +50,8 @@ def _check_text(duckdb_sql: DuckDbSql, views: Mapping[str, Collection[str] | Non
     syntax = re.sub(_NAME, "", code).replace("''", "")
     if re.search(r"['\"]", syntax):
         raise ValueError(f"a quote is not closed in: {duckdb_sql}")
+    if "`" in syntax:
+        raise ValueError(f"a contract is DuckDB SQL: write names in double quotes, not in backticks, in: {duckdb_sql}")
     _check_brackets(syntax, duckdb_sql)
     variables = {name.strip() for groups in _VARIABLES.findall(code) for name in "".join(groups).split(",")}
     for view, quoted_name, plain_name in _REFERENCE.findall(code):
@@ -116,8 +118,9 @@ def columns_in(duckdb_sql: DuckDbSql, view: str) -> set[str]:
 
 
 def _without_texts(duckdb_sql: DuckDbSql) -> str:
-    """The expression with '' in place of each text. Names in double quotes stay."""
-    return _TEXT_OR_NAME.sub(lambda match: match[0] if match[0].startswith('"') else "''", duckdb_sql)
+    """The expression with '' in place of each text, without comments. Names in double quotes stay."""
+    replacements = {"'": "''", "-": ""}
+    return _TEXT_OR_NAME.sub(lambda match: replacements.get(match[0][0], match[0]), duckdb_sql)
 
 
 def _check_brackets(code: str, duckdb_sql: DuckDbSql) -> None:

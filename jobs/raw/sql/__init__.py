@@ -1,0 +1,1 @@
+"""The parsed SQL of contracts."""
