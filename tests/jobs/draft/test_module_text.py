@@ -261,7 +261,7 @@ def test_names_of_files_and_columns_cannot_end_the_docstring_or_reach_a_terminal
     (tmp_path / '\x1b[2J"""\\.csv').write_text("\n".join(["ts,user,sl\x1b[31mot,click", *rows]) + "\n")
     text = drafted(tmp_path)
     assert text.replace("\n", "").isprintable()
-    dataset = contract_in(answered(text, channel="log.`sl\x1b[31mot`"))
+    dataset = contract_in(answered(text, channel='log."sl\x1b[31mot"'))
     assert dataset.log.columns[2].name == "sl\x1b[31mot"
 
 
