@@ -11,16 +11,16 @@ from features.columns import to_ints
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
+from jobs.history.whole_users import facts_of_exposures
 from jobs.history.windows import cut_windows
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
 from lakehouse.arrow_types import arrow_type
 from lakehouse.storage.data_files import local_file, open_parquet, read_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue
 from lakehouse.storage.store_path import located
-from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.steps import known_after_columns, outcome_columns, profile_inputs
+from schemas.steps import profile_inputs
 from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.journeys import journeys
 from schemas.tables.sequences import sequences
@@ -113,13 +113,6 @@ def summary_schema(dataset: Dataset) -> pa.Schema:
 
     summary = pa.struct([*map(typed, ("next_step", *RUNNING_TOTALS)), ("exposed_at_ms", pa.int64())])
     return pa.schema([*map(typed, ("user_id", *(c.name for c in profile_inputs(dataset)))), (SUMMARY, summary)])
-
-
-def facts_of_exposures(dataset: Dataset) -> list[str]:
-    """The columns of `exposures` that steps are computed from."""
-    columns = (*outcome_columns(dataset), *known_after_columns(dataset), *dataset.features(Known.BEFORE))
-    names = ("user_id", *(c.name for c in (*columns, *profile_inputs(dataset))))
-    return list(dict.fromkeys((*names, *filter(None, [dataset.sessions.column]))))
 
 
 def whole_users(exposures: pa.Table) -> Iterator[pa.Table]:

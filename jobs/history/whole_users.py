@@ -89,12 +89,14 @@ def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
-    names = (
-        "user_id", DS, *(c.name for c in outcome_columns(dataset)), *(c.name for c in known_after_columns(dataset)),
-        *(c.name for c in dataset.features(Known.BEFORE)), *(c.name for c in profile_inputs(dataset)),
-        *filter(None, [dataset.sessions.column]),
-    )  # fmt: skip
-    return exposures.select(*dict.fromkeys(names))
+    return exposures.select(*facts_of_exposures(dataset), DS)
+
+
+def facts_of_exposures(dataset: Dataset) -> list[str]:
+    """The columns of `exposures` that steps are computed from."""
+    columns = (*outcome_columns(dataset), *known_after_columns(dataset), *dataset.features(Known.BEFORE))
+    names = ("user_id", *(c.name for c in (*columns, *profile_inputs(dataset))))
+    return list(dict.fromkeys((*names, *filter(None, [dataset.sessions.column]))))
 
 
 def _summary_facts(earlier_journeys: DataFrame, dataset: Dataset) -> DataFrame:

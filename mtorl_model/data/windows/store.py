@@ -249,6 +249,7 @@ def _write(
     """Encode the split's windows into .npy files; returns the length of a window, None without any window."""
     dataset, length, first_row = encoder.dataset, None, 0
     reader = StepReader.up_to(lake, dataset, days[-1])
+    known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
     with ArrayFiles(folder, StepArrays._fields) as step_files, ArrayFiles(folder, WindowArrays._fields) as window_files:
         for part, windows in window_parts(lake, dataset, days, split):
             length = window_length(windows)
@@ -256,7 +257,6 @@ def _write(
             profile = {column.name for column in profile_inputs(dataset)}
             names = [name for name in dict.fromkeys(columns) if name not in profile]
             journeys = reader.read(windows, days, part, step_columns(dataset, names))
-            known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
             has_channel = []
             for start in range(0, len(journeys.rows), _STEPS_PER_CHUNK):
                 rows = journeys.rows.slice(start, _STEPS_PER_CHUNK)
