@@ -33,11 +33,13 @@ def machine_removals(airflow_logs: Iterable[Path]) -> Iterator[Removal]:
 def _entries(folder: Path) -> Iterator[StoredFile]:
     """The files and folders in a folder, each with the size and the last use of everything in it."""
     for entry in sorted(folder.iterdir()):
-        files = list(files_below(entry, reads_count=True)) if entry.is_dir() else list(_single(entry))
-        used_at = max(entry.stat().st_mtime, *(file.used_at for file in files))
-        yield StoredFile(entry, sum(file.size for file in files), used_at)
-
-
-def _single(entry: Path) -> Iterator[StoredFile]:
-    status = entry.stat()
-    yield StoredFile(entry, status.st_size, max(status.st_mtime, status.st_atime))
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # another process has just removed it
+            continue
+        if entry.is_dir():
+            files = list(files_below(entry, reads_count=True))
+            used_at = max([status.st_mtime, *(file.used_at for file in files)])
+            yield StoredFile(entry, sum(file.size for file in files), used_at)
+        else:
+            yield StoredFile(entry, status.st_size, max(status.st_mtime, status.st_atime))

@@ -44,6 +44,13 @@ def write(path: Path, days: float = 0.0) -> Path:
     return path
 
 
+def empty(folder: Path, days: float) -> Path:
+    """A folder without files, as a killed job leaves it, that old."""
+    folder.mkdir(parents=True)
+    age(folder, days)
+    return folder
+
+
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     monkeypatch.setenv("MTORL_SCRATCH", str(tmp_path / "scratch"))
@@ -163,6 +170,7 @@ def test_caches_go_when_they_were_not_used(lake, tmp_path):
         write(scratch_folder("work") / "123-abc" / "part-0.parquet", 3).parent,
         write(scratch_folder("checkpoints") / "abc" / "epoch.pt", 31).parent,
         write(scratch_folder("models") / "a1b2" / "weights.pt", 31).parent,
+        empty(scratch_folder("work") / "125-abc", 3),
         write(tmp_path / "airflow" / "dag" / "1.log", 31),
     }
     write(scratch_folder("windows") / "kuairand_b" / "x.npy", 15)
