@@ -16,12 +16,10 @@ from dataclasses import replace
 from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
 from jobs.raw.files import find_raw_files
-from jobs.raw.fingerprints import fingerprints_by_file
 from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, stored_index, with_files_added
-from jobs.raw.log import RawLog
+from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.publish import publish_log
-from jobs.raw.rows import require_usable, usable_rows_by_day
-from jobs.spark.progress import describe_job
+from jobs.raw.rows import require_usable
 from jobs.spark.session import spark_session
 from jobs.spark.worker_tables import starting_workers
 from lakehouse.arguments import (
@@ -87,11 +85,11 @@ def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
     if changed:
         # Taken before the files are read: a file that changes during the read is read again by the next run.
         stamps = {name: file_stamp(path) for name, path in changed.items()}
-        rows = log.rows(set(stamps))
-        describe_job(log.spark, "reading the log")
-        index = with_files_added(index, stamps, fingerprints_by_file(rows).collect())
+        blocks = log.blocks(set(stamps))
+        fingerprints = blocks.fingerprints()
+        index = with_files_added(index, stamps, fingerprints)
         if index.span is None:
-            usable_rows_by_day(rows)  # raises the error with the reason
+            usable_rows_by_day(blocks, fingerprints)  # raises the error with the reason
         store_index(lake, dataset, index)
     return index
 

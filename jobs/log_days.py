@@ -9,8 +9,10 @@ on standard error names the rows of days that do not count.
 import sys
 
 from jobs.raw.files import find_raw_files
+from jobs.raw.index import event_views
+from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
-from jobs.raw.rows import read_rows, require_usable, usable_rows_by_day
+from jobs.raw.rows import require_usable
 from jobs.spark.session import spark_session
 from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
@@ -28,7 +30,8 @@ def main() -> None:
     require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     with spark_session(f"days of {dataset.name}") as spark:
-        calendar = LogCalendar(usable_rows_by_day(read_rows(spark, dataset, files)), dataset.quality)
+        blocks = RawLog(spark, dataset, files).blocks({n for view in event_views(dataset) for n in files[view].by_name})
+        calendar = LogCalendar(usable_rows_by_day(blocks, blocks.fingerprints()), dataset.quality)
     first_day, last_day = calendar.days(few_rows=args.accept_few_rows)
     print(first_day, last_day)
     left_out = {day: rows for day, rows in sorted(calendar.rows.items()) if not first_day <= day <= last_day}

@@ -16,18 +16,18 @@ import pyarrow.compute as pc
 
 from jobs.draft.contract_report import report_lines
 from jobs.raw.files import RawFiles, file_headers, find_raw_files
-from jobs.raw.joins.outcomes import NO_EXPOSURE, OUTCOME, join_outcomes
+from jobs.raw.joins.outcomes import NO_EXPOSURE, join_outcomes
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.read import read_file
 from jobs.raw.reader.source_files import plain_name
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
+from jobs.raw.row_work import OUTCOME
 from jobs.raw.rows import read_rows, require_usable
-from jobs.spark.progress import describe_job
-from jobs.spark.session import spark_session
 from lakehouse.arguments import add_raw, dataset_of, dataset_parser
 from schemas.dataset import PARQUET
 from schemas.errors import UserError, exit_with_one_line
+from schemas.tables.exposures import matches
 
 DEFAULT_ROWS = 10_000
 
@@ -45,12 +45,11 @@ def main() -> None:
     if not len(sample):
         raise UserError(f"the files of the log have no rows: {', '.join(log.by_name)}")
     is_refused = pc.is_valid(sample.column(REASON))
-    with TemporaryDirectory() as folder, spark_session(f"check {dataset.name}") as spark:
+    with TemporaryDirectory() as folder:
         readable = sample_files(sample.filter(pc.invert(is_refused)), log, Path(folder))
-        rows = read_rows(spark, dataset, {**files, log.layout.view: readable})
-        joined = join_outcomes(rows, dataset) if dataset.outcomes else rows
-        describe_job(spark, "trying the contract")
-        table = joined.toArrow()
+        table = read_rows(dataset, {**files, log.layout.view: readable})
+    for match in range(len(matches(dataset))):
+        table = join_outcomes(table, dataset, match)
     table = with_refused(table, sample.filter(is_refused))
     # The exposures of these outcomes are in rows that were not read.
     is_lone = pc.starts_with(pc.fill_null(table.column(REASON), ""), NO_EXPOSURE)

@@ -1,89 +1,106 @@
 """Rows of a raw log to the tables `exposures` (usable rows without duplicates) and `quarantine`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
-from jobs.raw.joins.outcomes import OUTCOME
+from jobs.raw.fingerprints import is_outcome
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
-from jobs.raw.rows import DS
-from jobs.spark.worker_tables import WorkerTable, as_tables
+from jobs.raw.row_work import DS
+from lakehouse.arrow_types import stored_schema
 from schemas.dataset import Dataset
-from schemas.tables.exposures import exposures as exposures_table
+from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
 
-# Usable rows that agree in all three are duplicates. exposure_id is a hash of the log key, and so determines the time.
-_IDENTITY = ("user_id", "exposed_at_ms", "exposure_id")
+_GROUP = "_group"
+_DAY = pa.field(DS, pa.string())
 
 
-def exposure_rows(rows: DataFrame, dataset: Dataset, published: DataFrame | None = None) -> WorkerTable:
-    """The table `exposures` plus ds: the usable rows without duplicates.
+def exposures_schema(dataset: Dataset) -> pa.Schema:
+    """The columns of the table `exposures`, and ds."""
+    return stored_schema(exposures(dataset)).append(_DAY)
 
-    rows: as from jobs.raw.rows.read_rows. published: rows of the lake's own table to add.
+
+def quarantine_schema() -> pa.Schema:
+    """The columns of the table `quarantine`, and ds."""
+    return stored_schema(QUARANTINE_TABLE).append(_DAY)
+
+
+def usable_rows(rows: pa.Table, dataset: Dataset) -> pa.Table:
+    """The rows that are usable as exposures, with the columns of exposures_schema.
+
+    rows: with the columns of jobs.raw.row_work.row_schema.
     """
-    table = exposures_table(dataset)
-    usable = exposures_in(rows).select(*(F.col(c.name).cast(c.dtype).alias(c.name) for c in table.columns), DS)
-    if published is not None:
-        usable = usable.unionByName(published)
-    return WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, f"{table.ddl}, {DS} string")
+    schema = exposures_schema(dataset)
+    return rows.filter(is_usable(rows)).select(schema.names).cast(schema)
 
 
-def exposures_in(rows: DataFrame) -> DataFrame:
-    """The rows that are usable as exposures."""
-    usable = rows.where(F.col(REASON).isNull())
-    return usable.where(F.col(OUTCOME).isNull()) if OUTCOME in rows.columns else usable
+def is_usable(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows are usable as exposures."""
+    return pc.and_(pc.is_null(rows.column(REASON)), pa.chunked_array([pa.array(~is_outcome(rows))]))
 
 
-def quarantined_rows(rows: DataFrame, headers: Mapping[str, bytes], published: DataFrame | None = None) -> WorkerTable:
-    """The table `quarantine` plus ds. headers: of the raw files, by name. Other arguments as for exposure_rows."""
-    quarantined = rows.where(F.col(REASON).isNotNull()).select(
-        F.col(SOURCE).alias("source_file"),
-        F.col(RAW).alias("raw"),
-        F.col(REASON).alias("reason"),
-        F.lit(None).cast("binary").alias("header"),
-        DS,
-    )
-    if published is not None:
-        quarantined = quarantined.unionByName(published)
-    order = ("raw", "source_file", "reason")
-
-    def with_headers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-        for table in as_tables(batches):
-            known = pa.array([headers.get(name) for name in table.column("source_file").to_pylist()], pa.binary())
-            place = table.column_names.index("header")
-            yield table.set_column(place, "header", pc.coalesce(table.column("header"), known))
-
-    return WorkerTable(quarantined, "raw", order, with_headers, f"{QUARANTINE_TABLE.ddl}, {DS} string")
+def quarantined_rows(rows: pa.Table) -> pa.Table:
+    """The rows with a reason for their quarantine, with the columns of quarantine_schema. Their header is null."""
+    refused = rows.filter(pc.is_valid(rows.column(REASON)))
+    columns = {
+        "source_file": refused.column(SOURCE),
+        "raw": refused.column(RAW),
+        "reason": refused.column(REASON),
+        "header": pa.nulls(len(refused), pa.binary()),
+        DS: refused.column(DS),
+    }
+    return pa.table(columns).cast(quarantine_schema())
 
 
-def exposure_order(dataset: Dataset) -> tuple[Column, ...]:
-    """The order of the table `exposures`, in which the row to keep precedes its duplicates.
+def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
+    """The exposures by day, user, time and exposure_id. usable: with the columns of exposures_schema.
 
-    The row with the most late gains is kept: a row that is delivered again with its conversion replaces the earlier
-    one. Further ties go to the larger values, column by column, so that every run keeps the same row.
+    Rows that agree in user, time and exposure_id are one exposure. Of them the row with the most late gains is kept: a
+    row that is delivered again with its conversion replaces the earlier one. Further ties go to the larger values,
+    column by column, so that every run keeps the same row.
     """
-    identity = [F.col(name) for name in _IDENTITY]
-    late_gains = [F.col(gain).desc_nulls_last() for gain in dataset.late_gains]
-    values = [F.col(column.name).desc_nulls_last() for column in exposures_table(dataset).columns]
-    return (*identity, *late_gains, *values)
+    rows = usable.take(pa.array(_order(usable))).combine_chunks()
+    is_first_N = np.full(len(rows), True)
+    if len(rows):
+        # The identity has no nulls: a row with a null in it is quarantined. A day follows from its time.
+        is_first_N[1:] = False
+        for name in ("exposure_id", "exposed_at_ms", "user_id"):
+            column = rows.column(name)
+            is_first_N[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy()
+    if is_first_N.all():
+        return rows
+    first_N = np.flatnonzero(is_first_N)
+    kept_N = first_N.copy()
+    group_N = np.cumsum(is_first_N) - 1
+    repeated_N = np.flatnonzero(np.bincount(group_N)[group_N] > 1)
+    copies = rows.take(pa.array(repeated_N)).append_column(_GROUP, pa.array(group_N[repeated_N]))
+    names = dict.fromkeys((*dataset.late_gains, *(column.name for column in exposures(dataset).columns)))
+    sort_keys = [(_GROUP, "ascending", "at_end"), *((name, "descending", "at_end") for name in names)]
+    best_first_N = repeated_N[pc.sort_indices(copies, sort_keys=sort_keys).to_numpy()]
+    group_of_best_N = group_N[best_first_N]
+    is_best_N = np.append(True, group_of_best_N[1:] != group_of_best_N[:-1])
+    kept_N[group_of_best_N[is_best_N]] = best_first_N[is_best_N]
+    return rows.take(pa.array(kept_N))
 
 
-def without_duplicates(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The first row of each exposure. batches: rows in exposure_order.
+def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Table:
+    """Quarantined rows with the header of their file, by day, bytes, file and reason. headers: by the file's name.
 
-    Duplicates have the same time and therefore the same day.
+    A row that has a header keeps it.
     """
-    previous_row: pa.RecordBatch | None = None
-    for batch in filter(len, batches):
-        # The identity has no nulls: a row with a null in it is quarantined.
-        is_first = np.full(len(batch), False)
-        for name in _IDENTITY:
-            column = batch.column(name)
-            is_first[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
-            is_first[0] |= previous_row is None or previous_row.column(name)[0] != column[0]
-        yield pa.Table.from_batches([batch.filter(pa.array(is_first))])
-        previous_row = batch.slice(len(batch) - 1)
+    order = pc.sort_indices(quarantined, sort_keys=[(n, "ascending") for n in (DS, "raw", "source_file", "reason")])
+    rows = quarantined.take(order)
+    coded = rows.column("source_file").combine_chunks().dictionary_encode()
+    known = pa.array([headers.get(name) for name in coded.dictionary.to_pylist()], pa.binary()).take(coded.indices)
+    return rows.set_column(rows.schema.get_field_index("header"), "header", pc.coalesce(rows.column("header"), known))
+
+
+def _order(usable: pa.Table) -> np.ndarray:
+    """By day, user, time and exposure_id."""
+    keys = [usable.column(name).to_numpy() for name in ("exposure_id", "exposed_at_ms")]
+    # Ranks sort texts as well as numbers, by bytes.
+    ranks = [pc.rank(usable.column(name), tiebreaker="dense").to_numpy() for name in ("user_id", DS)]
+    return np.lexsort((*keys, *ranks))

@@ -43,7 +43,9 @@ def identity(columns: Iterable[tuple[pa.ChunkedArray, RawColumn]], name: str = "
 
 
 def _with_value(values: pa.Array, column: RawColumn, seed_N: np.ndarray) -> np.ndarray:
-    hash_N = _hashed_texts(values, seed_N) if pa.types.is_string(values.type) else _hashed_word(_words(values), seed_N)
+    hash_N = (
+        text_hashes(values, seed_N) if pa.types.is_string(values.type) else _hashed_word(number_words(values), seed_N)
+    )
     if values.null_count:
         hash_N = np.where(pc.is_null(values).to_numpy(zero_copy_only=False), seed_N, hash_N)
     if not column.nullable:
@@ -52,8 +54,8 @@ def _with_value(values: pa.Array, column: RawColumn, seed_N: np.ndarray) -> np.n
     return np.where(is_null_N, _hashed_constant("null", hash_N), _hashed_constant(column.dtype, hash_N))
 
 
-def _words(values: pa.Array) -> np.ndarray:
-    """The values as 64 bits; any bits for nulls."""
+def number_words(values: pa.Array) -> np.ndarray:
+    """Numbers of 64 bits as words; any word for nulls."""
     if values.null_count:
         values = pc.fill_null(values, 0)
     numbers_N = values.to_numpy()
@@ -63,7 +65,7 @@ def _words(values: pa.Array) -> np.ndarray:
 
 
 def _hashed_word(word_N: np.ndarray, seed_N: np.ndarray) -> np.ndarray:
-    return _finished(_with_word(seed_N + _P5 + np.uint64(_WORD), word_N))
+    return _finished(with_word(seed_N + _P5 + np.uint64(_WORD), word_N))
 
 
 def _hashed_constant(text: str, seed_N: np.ndarray) -> np.ndarray:
@@ -72,7 +74,8 @@ def _hashed_constant(text: str, seed_N: np.ndarray) -> np.ndarray:
     return _hashed_bytes(data, np.zeros(rows, np.int64), np.full(rows, len(data), np.int64), seed_N)
 
 
-def _hashed_texts(values: pa.Array, seed_N: np.ndarray) -> np.ndarray:
+def text_hashes(values: pa.Array, seed_N: np.ndarray) -> np.ndarray:
+    """XXH64 of texts or bytes without nulls. seed_N: of each of them."""
     _, offsets, data = values.buffers()
     ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1].astype(np.int64)
     text = data.slice(ends[0], ends[-1] - ends[0]).to_pybytes() if data else b""
@@ -93,7 +96,7 @@ def _hashed_bytes(data: bytes, start_N: np.ndarray, length_N: np.ndarray, seed_N
     end_N = start_N + length_N
     for _ in range(_STRIPE // _WORD - 1):
         rows = np.flatnonzero(place_N + _WORD <= end_N)
-        hash_N[rows] = _with_word(hash_N[rows], words_B[place_N[rows]])
+        hash_N[rows] = with_word(hash_N[rows], words_B[place_N[rows]])
         place_N[rows] += _WORD
     rows = np.flatnonzero(place_N + _HALF_WORD <= end_N)
     half_word = words_B[place_N[rows]] & np.uint64(0xFFFFFFFF)
@@ -124,7 +127,8 @@ def _round(lane_N: np.ndarray, word_N: np.ndarray) -> np.ndarray:
     return _rotated(lane_N + word_N * _P2, 31) * _P1
 
 
-def _with_word(hash_N: np.ndarray, word_N: np.ndarray) -> np.ndarray:
+def with_word(hash_N: np.ndarray, word_N: np.ndarray | np.uint64) -> np.ndarray:
+    """The hashes, each with one more word. Overflows are part of it: numpy's warnings should be off."""
     return _rotated(hash_N ^ (_rotated(word_N * _P2, 31) * _P1), 27) * _P1 + _P4
 
 

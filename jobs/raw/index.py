@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.raw.files import RawFiles
+from jobs.raw.fingerprints import Fingerprints
 from jobs.raw.log_calendar import LogCalendar
 from lakehouse.lake import Lake
 from lakehouse.storage.files import file_sha256, is_local, read_stored, write_whole
@@ -31,7 +32,7 @@ from schemas.tables import EXPOSURES, exposures
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
     "contract_sql.py", "identity.py", "joins/groups.py", "joins/lookups.py", "joins/outcomes.py",
-    "files.py", "fingerprints.py", "lines.py", "row_work.py", "rows.py", "sql/tree.py",
+    "exposures.py", "files.py", "fingerprints.py", "log.py", "row_work.py", "rows.py", "sql/tree.py",
     *(f"reader/{name}.py" for name in (
         "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",
         "read", "record_groups", "records", "source_files", "typed_rows", "values",
@@ -277,17 +278,13 @@ def split_by_change(
     return replace(index, removed=removed), {name: path for name, path in paths.items() if name not in unchanged}
 
 
-def with_files_added(
-    index: RawIndex, stamps: Mapping[str, list[int | str]], fingerprints: Iterable[Mapping[str, Any]]
-) -> RawIndex:
-    """The index with the files of these stamps. fingerprints: rows of jobs.raw.fingerprints.fingerprints_by_file."""
+def with_files_added(index: RawIndex, stamps: Mapping[str, list[int | str]], fingerprints: Fingerprints) -> RawIndex:
+    """The index with the files of these stamps. fingerprints: of their rows."""
     kinds = (_USABLE, _QUARANTINED, _OUTCOMES)
     by_file: dict[str, dict[str, dict[str, list[int | str]]]] = {name: {k: {} for k in kinds} for name in stamps}
-    for row in fingerprints:
-        total = (row["high"] << 32) + row["low"]
-        fingerprint = f"{total % 2**64:016x}{row['xor'] % 2**64:016x}"
-        kind = _QUARANTINED if row["is_quarantined"] else _OUTCOMES if row["is_outcome"] else _USABLE
-        by_file[row["file"]][kind][row["ds"] or NO_DAY] = [row["rows"], fingerprint]
+    for group, (rows, total, xor) in fingerprints.items():
+        kind = _QUARANTINED if group.is_quarantined else _OUTCOMES if group.is_outcome else _USABLE
+        by_file[group.file][kind][group.day or NO_DAY] = [rows, f"{total:016x}{xor:016x}"]
     added = {name: FileRows(stamps[name], *(by_file[name][kind] for kind in kinds)) for name in stamps}
     # A removed file with the same rows as an added one was renamed.
     added_rows = [list(file.by_kind()) for file in added.values()]

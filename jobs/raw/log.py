@@ -1,54 +1,241 @@
-"""The rows of a raw log, read once in a run: the latest read stays cached."""
+"""The rows of a raw log, which Spark's workers read once in a run and send to the partitions of its shuffle.
 
-from collections.abc import Mapping
-from dataclasses import replace
+Without outcomes, a partition has the rows that one task writes (Partitions). With outcomes, rows that may be joined
+meet first: jobs.raw.publish.
+"""
 
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import RDD, Broadcast
+from pyspark.sql import SparkSession
+
+from jobs.raw.exposures import is_usable, quarantine_schema, quarantined_rows, usable_rows
 from jobs.raw.files import RawFiles
-from jobs.raw.fingerprints import with_hashes
+from jobs.raw.fingerprints import Fingerprints, combined, fingerprints
 from jobs.raw.index import event_views
-from jobs.raw.rows import read_rows
-from schemas.dataset import Dataset
+from jobs.raw.joins.lookups import read_lookups
+from jobs.raw.joins.outcomes import join_key
+from jobs.raw.reader.typed_rows import REASON, SOURCE
+from jobs.raw.row_work import DS, row_schema
+from jobs.raw.rows import ReadTask, read_tasks, require_usable, rows_of_task
+from jobs.spark.blocks import Block, blocks_by_partition, rows_by_kind
+from jobs.spark.bucket_numbers import bucket_numbers
+from jobs.spark.partitions import FILES_PER_DAY
+from jobs.spark.progress import describe_job
+from schemas.dataset import PARQUET, Dataset
+from schemas.days import UNDATED
+from schemas.errors import UserError
+from schemas.printable import counted
+
+# Kinds of blocks. ROWS are rows of row_schema, still to be joined. A COUNT is a Counter of rows by (kind, day).
+ROWS, USABLE, QUARANTINED, COUNT, _FINGERPRINTS = "rows", "usable", "quarantined", "count", "fingerprints"
+_BYTES_OF_PARTITION = 64 << 20  # raw bytes of the rows that one task sorts, about
+_PACKED = 5  # how many times larger compressed files and Parquet are as rows, about
+
+
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """The partitions of a shuffle: each bucket of users, several times if the log is large.
+
+    day_groups: how many tasks share a bucket. Each of them writes other days.
+    """
+
+    day_groups: int
+
+    @classmethod
+    def of_tasks(cls, tasks: Iterable[ReadTask]) -> "Partitions":
+        size = sum(
+            task.size * (_PACKED if split.source.compression or task.layout.format == PARQUET else 1)
+            for task in tasks
+            for split in task.splits[:1]
+        )
+        return cls(1 + size // (FILES_PER_DAY * _BYTES_OF_PARTITION))
+
+    @property
+    def number(self) -> int:
+        return FILES_PER_DAY * self.day_groups
+
+    def of_users(self, usable: pa.Table) -> np.ndarray:
+        """The partition of each usable row."""
+        day = usable.column(DS).combine_chunks().dictionary_encode()
+        days_since_1970 = day.dictionary.cast(pa.date32()).cast(pa.int32()).to_numpy()
+        group_N = (days_since_1970 % self.day_groups)[day.indices.to_numpy()]
+        return bucket_numbers(usable.column("user_id"), FILES_PER_DAY) + FILES_PER_DAY * group_N
+
+
+@dataclass(frozen=True, slots=True)
+class NeededDays:
+    """The days whose rows are needed. UNDATED: the rows outside the span, and those without a day."""
+
+    days: frozenset[str]
+    span: tuple[str, str]
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """The needed rows."""
+        day = rows.column(DS)
+        is_needed = pc.is_in(day, value_set=pa.array([*self.days], pa.string()))
+        if UNDATED in self.days:
+            is_needed = pc.or_(is_needed, is_undated(day, self.span))
+        return rows.filter(is_needed)
+
+
+def is_undated(day: pa.ChunkedArray, span: tuple[str, str]) -> pa.ChunkedArray:
+    """Which days are null, or outside the span."""
+    first, last = span
+    return pc.fill_null(pc.or_(pc.less(day, first), pc.greater(day, last)), True)
+
+
+def table_blocks(rows: pa.Table, dataset: Dataset, partitions: Partitions) -> Iterator[tuple[int, Block]]:
+    """The rows of both tables, to the partitions whose tasks write them, and the numbers of usable rows by day.
+
+    rows: with the columns of row_schema. Those without a file are published already and do not count.
+    """
+    usable, quarantined = usable_rows(rows, dataset), quarantined_rows(rows)
+    yield from blocks_by_partition(USABLE, usable, partitions.of_users(usable))
+    yield from blocks_by_partition(QUARANTINED, quarantined, bucket_numbers(quarantined.column("raw"), FILES_PER_DAY))
+    in_file = rows.column(DS).filter(pc.and_(is_usable(rows), pc.is_valid(rows.column(SOURCE))))
+    counts = {(USABLE, entry["values"]): entry["counts"] for entry in in_file.value_counts().to_pylist()}
+    yield 0, Block(COUNT, Counter(counts))
+
+
+def rows_to_join(rows: pa.Table, dataset: Dataset, match: int, partitions: Partitions) -> Iterator[tuple[int, Block]]:
+    """The rows, each to the partition of its key in this match of the contract: see joins.outcomes.join_key."""
+    return blocks_by_partition(ROWS, rows, partition_of_key(rows, dataset, match, partitions))
+
+
+def partition_of_key(rows: pa.Table, dataset: Dataset, match: int, partitions: Partitions) -> np.ndarray:
+    return join_key(rows, dataset, match).to_numpy() % partitions.number
+
+
+@dataclass(frozen=True)
+class ReadLog:
+    """Reads the tasks of these numbers, in a worker of Spark."""
+
+    dataset: Dataset
+    tasks: Sequence[ReadTask]
+    lookups: Mapping[str, "Broadcast[bytes]"]
+    partitions: Partitions
+    needed: NeededDays | None
+
+    def __call__(self, number: int) -> Iterator[tuple[int, Block]]:
+        """Blocks for the partitions, and the fingerprints of all rows for one partition more."""
+        parts: list[Fingerprints] = []
+        lookups = {view: pa.ipc.open_stream(stream.value).read_all() for view, stream in self.lookups.items()}
+        for rows in rows_of_task(self.tasks[number], self.dataset, lookups):
+            needed_rows = self.needed.of(rows) if self.needed else rows
+            if self.needed is None:
+                parts.append(fingerprints(rows))
+            if self.dataset.outcomes:
+                yield from rows_to_join(needed_rows, self.dataset, 0, self.partitions)
+            else:
+                yield from table_blocks(needed_rows, self.dataset, self.partitions)
+        yield self.partitions.number, Block(_FINGERPRINTS, combined(parts))
+
+
+@dataclass(frozen=True)
+class LogBlocks:
+    """Rows of the log in the partitions of a shuffle; the last partition has the fingerprints."""
+
+    spark: SparkSession
+    dataset: Dataset
+    partitions: Partitions
+    pairs: "RDD[tuple[int, Block]]"
+
+    def fingerprints(self) -> Fingerprints:
+        """Of all rows. Spark reads the log for them, and keeps its shuffle files for all later uses of the blocks."""
+
+        def contents(pairs: Iterable[tuple[int, Block]]) -> list[Any]:
+            return [block.content for _, block in pairs]
+
+        context = self.spark.sparkContext
+        return combined(context.runJob(self.pairs, contents, [self.partitions.number]))
+
+    def reasons(self) -> Counter[str]:
+        """How many rows are quarantined for each reason."""
+        schemas = {QUARANTINED: quarantine_schema(), ROWS: row_schema(self.dataset)}
+
+        def count(pairs: Iterable[tuple[int, Block]]) -> list[Counter[str]]:
+            tables = rows_by_kind((block for _, block in pairs), schemas)
+            columns = (tables[QUARANTINED].column("reason"), tables[ROWS].column(REASON).drop_null())
+            return [Counter({e["values"]: e["counts"] for e in c.value_counts().to_pylist()}) for c in columns]
+
+        return sum(self.spark.sparkContext.runJob(self.pairs, count, range(self.partitions.number)), Counter())
 
 
 class RawLog:
-    """files: by view name, as from find_raw_files."""
+    """files: by view name, as from find_raw_files. A run reads each file once, as long as no other is needed."""
 
     def __init__(self, spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
+        require_usable(dataset)
         self.spark, self.dataset, self.files = spark, dataset, files
-        self._cached_names: set[str] = set()
-        self._cached_rows: DataFrame | None = None
+        self._latest: tuple[set[str], LogBlocks] | None = None
 
-    def rows(self, names: set[str], condition: Column | None = None) -> DataFrame:
-        """Rows of the log files of these names, with hashes: jobs.raw.fingerprints.with_hashes.
+    def blocks(self, names: set[str], needed: NeededDays | None = None) -> LogBlocks:
+        """Rows of the log files of these names. needed: only these rows are needed.
 
-        The first file is read if `names` is empty. condition: over the columns of read_rows; only rows that satisfy it
-        are needed. Rows of other files, and rows that do not satisfy it, may be included.
+        Rows of other files, and rows that are not needed, may be included. With `needed`, there are no fingerprints.
         """
-        if self._cached_rows is None or not names <= self._cached_names:
-            if self._cached_rows is not None:
-                self._cached_rows.unpersist()
-            files = self._files_of(names)
-            rows = read_rows(self.spark, self.dataset, files)
-            if condition is not None:
-                rows = rows.where(condition)  # before the hashes are computed and the rows are cached
-            self._cached_rows = with_hashes(rows).persist(StorageLevel.MEMORY_AND_DISK)
-            views = event_views(self.dataset)
-            names_read = {name for view in views if view in files for name in files[view].by_name}
-            self._cached_names = names_read if condition is None else set()
-        return self._cached_rows
+        if self._latest and names <= self._latest[0]:
+            return self._latest[1]
+        blocks = self._read(names, needed)
+        if needed is None:
+            self._latest = names, blocks
+        return blocks
+
+    def _read(self, names: set[str], needed: NeededDays | None) -> LogBlocks:
+        files = self._files_of(names)
+        tasks = read_tasks(self.dataset, files)
+        partitions = Partitions.of_tasks(tasks)
+        lookups = self._to_workers(read_lookups(self.dataset, files)) if self.dataset.log.view in files else {}
+        context = self.spark.sparkContext
+        describe_job(self.spark, "reading the log")
+        numbers = context.parallelize(range(len(tasks)), max(len(tasks), 1))
+        pairs = numbers.flatMap(ReadLog(self.dataset, tasks, lookups, partitions, needed))
+        return LogBlocks(self.spark, self.dataset, partitions, pairs.partitionBy(partitions.number + 1, int))
 
     def _files_of(self, names: set[str]) -> dict[str, RawFiles]:
-        """The files of these names and all lookups; the first log file if there are no names."""
-        views = event_views(self.dataset)
-        files = {view: group for view, group in self.files.items() if view not in views}
-        for view in views:
+        """The files of these names, and all lookups."""
+        files = {view: group for view, group in self.files.items() if view not in event_views(self.dataset)}
+        for view in event_views(self.dataset):
             group = self.files[view]
             if paths := tuple(path for name, path in group.by_name.items() if name in names):
                 files[view] = replace(group, paths=paths)
-        if not any(view in files for view in views):
-            log = self.files[self.dataset.log.view]
-            files[self.dataset.log.view] = replace(log, paths=log.paths[:1])
         return files
+
+    def _to_workers(self, tables: Mapping[str, pa.Table]) -> dict[str, "Broadcast[bytes]"]:
+        """Each table as a stream of Arrow, which Spark sends to each machine once."""
+        streams = {}
+        for view, table in tables.items():
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            streams[view] = self.spark.sparkContext.broadcast(sink.getvalue().to_pybytes())
+        return streams
+
+
+def usable_rows_by_day(blocks: LogBlocks, fingerprints: Fingerprints) -> dict[str, int]:
+    """The number of exposures of each day, duplicates included. A quarantined row may have any time: it does not count.
+
+    Raises UserError with the most frequent reason if no row is usable. fingerprints: of the blocks.
+    """
+    usable: Counter[str] = Counter()
+    outcomes = 0
+    for group, (rows, _, _) in fingerprints.items():
+        if group.is_outcome:
+            outcomes += rows
+        elif not group.is_quarantined:
+            usable[str(group.day)] += rows
+    if not usable:
+        problem = f"it has {counted(outcomes, 'outcome')} and no exposure" if outcomes else "it is empty"
+        if reasons := blocks.reasons():
+            reason = min(reasons, key=lambda name: (-reasons[name], name))
+            rows = counted(reasons.total(), "row")
+            problem = f"{rows} in quarantine and no other, most often because: {reason}"
+        raise UserError(f"the log has no usable row: {problem}; is it the right file?")
+    return dict(usable)

@@ -1,30 +1,27 @@
 """Publishes the exposures and the quarantine of days of a raw log, and prints the counts of its rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from pyspark import RDD
 
-from jobs.raw.exposures import exposure_rows, exposures_in, quarantined_rows
+from jobs.raw.bucket_tables import BucketTables, JoinedRows
 from jobs.raw.files import file_headers
 from jobs.raw.index import RawIndex, event_views
-from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, NO_EXPOSURE, join_outcomes
-from jobs.raw.log import RawLog
-from jobs.raw.reader.typed_rows import SOURCE
-from jobs.raw.rows import DS
-from jobs.spark.partitions import day_chunks, publish_days, read_published
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED_ROW, NO_EXPOSURE
+from jobs.raw.log import USABLE, LogBlocks, NeededDays, RawLog
+from jobs.spark.blocks import Block
+from jobs.spark.buckets import StoredFile, files_by_day
+from jobs.spark.partitions import commit_built_days
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import FilesByValue
-from schemas.contract import Table
 from schemas.dataset import Dataset
 from schemas.days import UNDATED
 from schemas.printable import counted
 from schemas.tables import EXPOSURES, QUARANTINE
-from schemas.tables.exposures import exposures
+from schemas.tables.exposures import exposures, matches
 from schemas.tables.quarantine import QUARANTINE_TABLE
 
 
@@ -48,125 +45,105 @@ class DayCounts:
 
 def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> None:
     """Publish both tables of these days. UNDATED may be among them and has a quarantine alone."""
-    dataset = log.dataset
+    dataset, dated = log.dataset, [day for day in days if day != UNDATED]
     replaces = {table: lake.present(table, dataset, days) for table in (EXPOSURES, QUARANTINE)}
-    partition = F.when(F.col(DS).between(*index.span), F.col(DS)).otherwise(UNDATED)
-    names = index.files_with(days) - set(index.removed)
-    is_needed = partition.isin(days) | F.col(DS).isin(*index.days_read_for(days))
-    rows = log.rows(names, is_needed)
-    if dataset.outcomes:
-        rows = _with_exposures_of_removed_files(lake, log, index, rows, days)
-        rows = join_outcomes(rows, dataset).persist(StorageLevel.MEMORY_AND_DISK)
-    rows = _rows_of(rows.withColumn(DS, partition), days)
-    describe_job(log.spark, "counting the days")
-    usable = _usable_rows_by_day(rows)
-    outcomes = _outcomes_by_day(lake, log, index, rows, days) if dataset.outcomes else {}
-    quarantined = _publish_quarantine(lake, log, index, rows, days, outcomes, replaces[QUARANTINE])
+    files, counts = _store_tables(lake, log, index, days)
+    usable = {day: counts[USABLE, day] for day in dated}
+    outcomes = _outcomes_by_day(lake, dataset, index, counts, days)
+    quarantined = {day: sum(file.rows for file in files.get(QUARANTINE, {}).get(day, ())) for day in days}
 
     def day_counts(day: str, exposures: int) -> DayCounts:
-        # Usable rows outside the log's days are UNDATED here. They wait and are not duplicates.
-        duplicates = 0 if day == UNDATED else usable.get(day, 0) + index.removed_usable_rows(day) - exposures
+        # Usable rows outside the log's days wait and are not duplicates.
+        duplicates = 0 if day == UNDATED else usable[day] + index.removed_usable_rows(day) - exposures
         joined, repeated = outcomes.get(day, (0, 0))
         return DayCounts(exposures, duplicates + repeated, quarantined[day], joined)
 
-    dated = [day for day in days if day != UNDATED]
-    table = exposures(dataset)
-    counts = [day_counts(UNDATED, 0)] if UNDATED in days else []
-    for day_chunk in day_chunks(dated):
-        # Published exposures are among the rows if outcomes are joined with them.
-        published = None if dataset.outcomes else _published_rows(lake, log, index, table, day_chunk)
-        manifests = publish_days(
-            log.spark, exposure_rows(_rows_of(rows, day_chunk), dataset, published), lake, table, dataset, day_chunk,
-            inputs=index.inputs, replaces=replaces[EXPOSURES],
-            counts=lambda day, exposures: day_counts(day, exposures).for_manifest(),
-        )  # fmt: skip
-        counts += [day_counts(day, manifest.rows) for day, manifest in manifests.items()]
-    _print_total(dataset, f"{dated[0]}..{dated[-1]}" if dated else UNDATED, counts)
+    def quarantine_counts(day: str, _: int) -> dict[str, int]:
+        if day != UNDATED:
+            return {}
+        joined, repeated = outcomes.get(UNDATED, (0, 0))
+        undated_outcomes = {"outcomes": joined, "duplicates": repeated} if joined or repeated else {}
+        return {"rows_in": index.rows, **undated_outcomes}  # an undated row belongs to the log as a whole
+
+    commit_built_days(
+        lake, QUARANTINE_TABLE, dataset, days, files.get(QUARANTINE, {}), inputs=index.inputs,
+        replaces=replaces[QUARANTINE], counts=quarantine_counts,
+    )  # fmt: skip
+    manifests = commit_built_days(
+        lake, exposures(dataset), dataset, dated, files.get(EXPOSURES, {}), inputs=index.inputs,
+        replaces=replaces[EXPOSURES], counts=lambda day, exposures: day_counts(day, exposures).for_manifest(),
+    )  # fmt: skip
+    totals = [day_counts(UNDATED, 0)] if UNDATED in days else []
+    totals += [day_counts(day, manifest.rows) for day, manifest in manifests.items()]
+    _print_total(dataset, f"{dated[0]}..{dated[-1]}" if dated else UNDATED, totals)
 
 
-def _with_exposures_of_removed_files(
-    lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
-) -> DataFrame:
-    """The rows, and published exposures of days that removed files had exposures of, or outcomes that may be theirs.
-
-    An outcome of a present file may belong to the first; only the published exposure has the gain of a removed outcome.
-    """
-    needed = sorted(index.days_read_for(days) - {UNDATED})
-    published_days = [d for d in needed if index.removed_gains(d) and lake[EXPOSURES, log.dataset, d].manifest]
-    if not published_days:
-        return rows
-    published = read_published(log.spark, lake, exposures(log.dataset), log.dataset, published_days)
-    return rows.unionByName(published, allowMissingColumns=True)
-
-
-def _publish_quarantine(
-    lake: Lake,
-    log: RawLog,
-    index: RawIndex,
-    rows: DataFrame,
-    days: Sequence[str],
-    outcomes: Mapping[str, tuple[int, int]],
-    replaces: FilesByValue,
-) -> dict[str, int]:
-    """The number of quarantined rows of each day."""
-    quarantined = {}
-    joined, repeated = outcomes.get(UNDATED, (0, 0))
-    undated_outcomes = {"outcomes": joined, "duplicates": repeated} if joined or repeated else {}
-    headers = {
-        name: header for view in event_views(log.dataset) for name, header in file_headers(log.files[view]).items()
-    }
-    for day_chunk in day_chunks(days):
-        published = _published_rows(lake, log, index, QUARANTINE_TABLE, day_chunk)
-        if published is not None:
-            published = published.where(F.col("source_file").isin(list(index.removed)))
-        manifests = publish_days(
-            log.spark, quarantined_rows(_rows_of(rows, day_chunk), headers, published), lake, QUARANTINE_TABLE,
-            log.dataset, day_chunk, inputs=index.inputs, replaces=replaces,
-            # An undated row belongs to the log as a whole.
-            counts=lambda day, _: {"rows_in": index.rows, **undated_outcomes} if day == UNDATED else {},
-        )  # fmt: skip
-        quarantined |= {day: manifest.rows for day, manifest in manifests.items()}
-    return quarantined
-
-
-def _published_rows(lake: Lake, log: RawLog, index: RawIndex, table: Table, days: Sequence[str]) -> DataFrame | None:
-    """The published rows of the days that had rows in removed files; None if there is no such day.
-
-    Duplicates of these rows are recognised as if the files still existed.
-    """
+def _store_tables(
+    lake: Lake, log: RawLog, index: RawIndex, days: Sequence[str]
+) -> tuple[dict[str, FilesByValue], Counter[tuple[str, str]]]:
+    """The stored files of both tables by day, and the numbers of rows by kind and day."""
+    dataset, span = log.dataset, index.span or ("", "")
+    needed = NeededDays(frozenset(days) | index.days_read_for(days), span)
+    blocks = log.blocks(index.files_with(days) - set(index.removed), needed)
+    pairs = _joined(lake, blocks, index, days) if dataset.outcomes else blocks.pairs
     incomplete = [day for day in days if index.removed_files_with(day)]
-    return read_published(log.spark, lake, table, log.dataset, incomplete) if incomplete else None
+    published = {table: lake.present(table, dataset, incomplete) for table in (EXPOSURES, QUARANTINE)}
+    if dataset.outcomes:
+        published[EXPOSURES] = {}  # they are among the joined rows
+    task = BucketTables(
+        dataset=dataset,
+        folders={table: str(lake.table(table, dataset)) for table in published},
+        days=tuple(days),
+        span=span,
+        published=published,
+        removed=tuple(index.removed),
+        headers={n: header for v in event_views(dataset) for n, header in file_headers(log.files[v]).items()},
+        partitions=blocks.partitions,
+    )
+    describe_job(log.spark, "writing exposures")
+    written = pairs.mapPartitionsWithIndex(task)
+    results = log.spark.sparkContext.runJob(written, list, range(blocks.partitions.number))
+    counts: Counter[tuple[str, str]] = Counter()
+    for (kind, day), rows in sum((r for r in results if isinstance(r, Counter)), Counter()).items():
+        counts[kind, day if day and span[0] <= day <= span[1] else UNDATED] += rows
+    return files_by_day(r for r in results if isinstance(r, StoredFile)), counts
 
 
-def _rows_of(rows: DataFrame, days: Sequence[str]) -> DataFrame:
-    return rows.where(F.col(DS).isin(*days))
+def _joined(lake: Lake, blocks: LogBlocks, index: RawIndex, days: Iterable[str]) -> "RDD[tuple[int, Block]]":
+    """The rows with the gains of their outcomes, in the partitions whose tasks write them.
 
-
-def _usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
-    """The number of exposures among the rows of each day's files, duplicates included."""
-    in_files = exposures_in(rows).where(F.col(SOURCE).isNotNull())
-    return {row[DS]: row["count"] for row in in_files.groupBy(DS).count().collect()}
+    Published exposures are joined as well, of days that removed files had exposures of, or outcomes that may be theirs:
+    an outcome of a present file may belong to the first; only the published exposure has the gain of a removed outcome.
+    """
+    dataset, pairs = blocks.dataset, blocks.pairs
+    needed = sorted(index.days_read_for(days) - {UNDATED})
+    published_days = [d for d in needed if index.removed_gains(d) and lake[EXPOSURES, dataset, d].manifest]
+    published = lake.present(EXPOSURES, dataset, published_days)
+    folder = str(lake.table(EXPOSURES, dataset))
+    for match in range(len(matches(dataset))):
+        task = JoinedRows(dataset, match, blocks.partitions, folder, published if match == 0 else {})
+        pairs = pairs.mapPartitionsWithIndex(task).partitionBy(blocks.partitions.number, int)
+    return pairs
 
 
 def _outcomes_by_day(
-    lake: Lake, log: RawLog, index: RawIndex, rows: DataFrame, days: Sequence[str]
+    lake: Lake, dataset: Dataset, index: RawIndex, counts: Counter[tuple[str, str]], days: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
     """For each day, how many of its outcomes belong to an exposure, and how many are repeated rows.
 
     Outcomes of removed files were joined when they were published, or are in the published quarantine; repeated ones
-    among them count as joined.
+    among them count as joined. counts: by kind and day.
     """
-    counts: dict[str, Counter[str]] = {day: Counter() for day in days}
-    for row in rows.where(F.col(JOINED).isNotNull()).groupBy(DS, JOINED).count().collect():
-        counts[row[DS]][row[JOINED]] = row["count"]
-    removed = {day: count for day in days if (count := index.removed_outcome_rows(day))}
-    published = read_published(log.spark, lake, QUARANTINE_TABLE, log.dataset, list(removed)) if removed else None
-    if published is not None:
-        is_lone = F.col("source_file").isin(list(index.removed)) & F.col("reason").startswith(NO_EXPOSURE)
-        lone = {row[DS]: row["count"] for row in published.where(is_lone).groupBy(DS).count().collect()}
-        for day, count in removed.items():
-            counts[day][JOINED_ROW] += count - lone.get(day, 0)
-    return {day: (count[JOINED_ROW], count[DUPLICATE]) for day, count in counts.items()}
+    joined = {day: counts[JOINED_ROW, day] for day in days}
+    for day in days:
+        if removed := index.removed_outcome_rows(day):
+            partition = lake[QUARANTINE, dataset, day]
+            published = partition.read(["source_file", "reason"]).to_pylist() if partition.manifest else []
+            lone = sum(
+                row["source_file"] in index.removed and row["reason"].startswith(NO_EXPOSURE) for row in published
+            )
+            joined[day] += removed - lone
+    return {day: (joined[day], counts[DUPLICATE, day]) for day in days}
 
 
 def _print_total(dataset: Dataset, span: str, counts: Sequence[DayCounts]) -> None:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
-from jobs.raw.reader.typed_rows import ARROW_TYPES, RAW, REASON, SOURCE
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
+from lakehouse.arrow_types import arrow_type
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import Column, DuckDbSql, quoted_name
 from schemas.dataset import Dataset, Outcome, RawColumn, RawFile
@@ -30,13 +31,12 @@ _OTHER_ZONE = "Etc/GMT-1"  # a time without a zone is another moment in it than 
 _NO_ZONE = "the time has no zone, and the contract names none (schemas/times.py)"
 _FACTS = "_facts"  # the view with the columns that the reasons of a row depend on: those below, and OUTCOME
 _IS_EXPOSURE, _AT_MS, _HAS_ZONE = "is_exposure", "at_ms", "has_zone"
-_TYPES = {**ARROW_TYPES, "int": pa.int32(), "float": pa.float32(), "boolean": pa.bool_(), "binary": pa.binary()}
 
 Views = Mapping[str, pa.Table]
 
 
-def row_columns(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """The columns of the rows with their types, as Spark's DDL.
+def row_schema(dataset: Dataset) -> pa.Schema:
+    """The columns of the rows.
 
     Those of the table `exposures` (in a quarantined row and in an outcome only exposure_id is sure to be filled), DS
     (the day in the dataset's own calendar, null if the time cannot be read), REASON (null in a usable row), RAW (the
@@ -46,11 +46,11 @@ def row_columns(dataset: Dataset) -> tuple[tuple[str, str], ...]:
     columns += [(DS, "string"), (REASON, "string"), (RAW, "binary"), (SOURCE, "string")]
     if dataset.outcomes:
         columns += [(OUTCOME, "string"), *((column.name, column.dtype) for column in match_columns(dataset))]
-    return tuple(columns)
+    return pa.schema([(name, arrow_type(dtype)) for name, dtype in columns])
 
 
 def log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, pa.Table]) -> pa.Table:
-    """Rows of the log with the columns of row_columns. lookups: by view, as jobs.raw.joins.lookups.read_lookups."""
+    """Rows of the log with the columns of row_schema. lookups: by view, as jobs.raw.joins.lookups.read_lookups."""
     views: dict[str, pa.Table] = {dataset.log.view: log}
     for lookup in dataset.lookups:
         side = lookups[lookup.file.view]
@@ -82,7 +82,7 @@ def log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, pa.Table]) -
 
 
 def outcome_file_rows(rows: pa.Table, dataset: Dataset, file: RawFile) -> pa.Table:
-    """Rows of a file of outcomes with the columns of row_columns. Each reports the first whose condition is true."""
+    """Rows of a file of outcomes with the columns of row_schema. Each reports the first whose condition is true."""
     outcomes = [outcome for outcome in dataset.outcomes if outcome.file == file]
     views = {file.view: rows}
     cases = " ".join(f"WHEN {_condition(o)} THEN {_text(o.gain)}" for o in outcomes)
@@ -269,7 +269,7 @@ def _as_rows(
     file: RawFile,
     outcomes: Sequence[Outcome],
 ) -> pa.Table:
-    """The values as a table with the columns of row_columns; a column without values is null.
+    """The values as a table with the columns of row_schema; a column without values is null.
 
     outcomes: those that the file reports.
     """
@@ -280,9 +280,9 @@ def _as_rows(
             if outcome.match == match:
                 names = match if is_log else outcome.file_match or match
                 values[column.name] = identity(_values(rows, file, names))
-    types = {name: _TYPES[dtype] for name, dtype in row_columns(dataset)}
-    arrays = [values[name] if name in values else pa.nulls(len(rows), dtype) for name, dtype in types.items()]
-    return pa.table(arrays, names=[*types]).cast(pa.schema([*types.items()]))
+    schema = row_schema(dataset)
+    arrays = [values[field.name] if field.name in values else pa.nulls(len(rows), field.type) for field in schema]
+    return pa.table(arrays, names=schema.names).cast(schema)
 
 
 def _values(rows: pa.Table, file: RawFile, names: Sequence[str]) -> list[tuple[pa.ChunkedArray, RawColumn]]:

@@ -1,48 +1,35 @@
 """Reads a raw log into rows: each row is usable as an exposure or an outcome, or has the reason for its quarantine.
 
-No row of the log is dropped. Spark's workers read the files and compute the rows: jobs.raw.row_work.
+No row of the log is dropped. The files are read task by task, here or in Spark's workers: jobs.raw.log.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
-from pyspark import Broadcast
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from jobs.raw.contract_sql import check_expressions
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.lookups import check_selects, read_lookups
-from jobs.raw.lines import read_in_workers
-from jobs.raw.reader.typed_rows import REASON
-from jobs.raw.row_work import DS, log_rows, outcome_file_rows, row_columns
-from schemas.dataset import Dataset
+from jobs.raw.reader.open_file import open_raw_file
+from jobs.raw.reader.read import SPLIT_SIZE, Split, plan_splits, read_split
+from jobs.raw.row_work import log_rows, outcome_file_rows, row_schema
+from schemas.dataset import Dataset, RawFile
 from schemas.errors import UserError
-from schemas.printable import counted
+
+_LARGEST_TABLE = 64 << 20  # bytes of typed rows; each table costs some milliseconds, whatever its size
 
 
-def read_rows(spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> DataFrame:
-    """All rows of the log, joined with the lookups, and all rows of the files of outcomes.
+class ReadTask(NamedTuple):
+    """A part of the log, or of the files of outcomes, that one worker reads. layout: of all its files."""
 
-    files: by view name, as from find_raw_files; the log and each file of outcomes may be left out, but not all of them.
-    Columns: jobs.raw.row_work.row_columns.
-    """
-    require_usable(dataset)
-    ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in row_columns(dataset))
-    parts = []
-    if dataset.log.view in files:
-        lookups = _to_workers(spark, read_lookups(dataset, files))
-        compute = partial(_log_rows, dataset=dataset, lookups=lookups)
-        parts.append(read_in_workers(spark, files[dataset.log.view], compute, ddl))
-    for file in dataset.outcome_files:
-        if file.view in files:
-            compute = partial(outcome_file_rows, dataset=dataset, file=file)
-            parts.append(read_in_workers(spark, files[file.view], compute, ddl))
-    rows, *further = parts
-    for part in further:
-        rows = rows.unionByName(part)
-    return rows
+    layout: RawFile
+    splits: Sequence[Split]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, about."""
+        return sum(split.size for split in self.splits)
 
 
 def require_usable(dataset: Dataset) -> None:
@@ -55,35 +42,61 @@ def require_usable(dataset: Dataset) -> None:
     check_expressions(dataset)
 
 
-def _to_workers(spark: SparkSession, tables: Mapping[str, pa.Table]) -> dict[str, "Broadcast[bytes]"]:
-    """Each table as a stream of Arrow, which Spark sends to each machine once."""
-    streams = {}
-    for view, table in tables.items():
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        streams[view] = spark.sparkContext.broadcast(sink.getvalue().to_pybytes())
-    return streams
+def read_tasks(dataset: Dataset, files: Mapping[str, RawFiles]) -> list[ReadTask]:
+    """Tasks that together read every record of the log and of the files of outcomes once.
 
-
-def _log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, "Broadcast[bytes]"]) -> pa.Table:
-    tables = {view: pa.ipc.open_stream(stream.value).read_all() for view, stream in lookups.items()}
-    return log_rows(log, dataset, tables)
-
-
-def usable_rows_by_day(rows: DataFrame) -> dict[str, int]:
-    """The number of usable rows of each day. A quarantined row may have any time, so it does not count.
-
-    Raises UserError with the most frequent reason if no row is usable.
+    files: by view name, as from find_raw_files; views that are left out are not read.
     """
-    usable = {row[DS]: row["count"] for row in rows.where(F.col(REASON).isNull()).groupBy(DS).count().collect()}
-    if not usable:
-        problem = "it is empty"
-        reasons = rows.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
-        if reasons:
-            quarantined = sum(row["count"] for row in reasons)
-            problem = (
-                f"{counted(quarantined, 'row')} in quarantine and no other, most often because: {reasons[0][REASON]}"
-            )
-        raise UserError(f"the log has no usable row: {problem}; is it the right file?")
-    return usable
+    tasks = []
+    for view in (dataset.log.view, *(file.view for file in dataset.outcome_files)):
+        if group := files.get(view):
+            splits = [split for path in group.paths for split in plan_splits(open_raw_file(path, group.layout))]
+            tasks += [ReadTask(group.layout, part) for part in grouped(splits, SPLIT_SIZE)]
+    return tasks
+
+
+def rows_of_task(task: ReadTask, dataset: Dataset, lookups: Mapping[str, pa.Table]) -> Iterator[pa.Table]:
+    """The rows of a task, with the columns of row_schema: one for each record that is not blank.
+
+    lookups: by view, as jobs.raw.joins.lookups.read_lookups.
+    """
+    for table in joined(table for split in task.splits for table in read_split(split, task.layout)):
+        if task.layout == dataset.log:
+            yield log_rows(table, dataset, lookups)
+        else:
+            yield outcome_file_rows(table, dataset, task.layout)
+
+
+def read_rows(dataset: Dataset, files: Mapping[str, RawFiles]) -> pa.Table:
+    """All rows of the log and of the files of outcomes, in this process: for samples. files: see read_tasks."""
+    require_usable(dataset)
+    lookups = read_lookups(dataset, files)
+    tables = [table for task in read_tasks(dataset, files) for table in rows_of_task(task, dataset, lookups)]
+    return pa.concat_tables([row_schema(dataset).empty_table(), *tables])
+
+
+def grouped(splits: Sequence[Split], size: int) -> list[list[Split]]:
+    """The splits in their order, in groups of at most this many bytes: small files share a task."""
+    groups: list[list[Split]] = []
+    free = 0
+    for split in splits:
+        if split.size > free or not groups:
+            groups.append([])
+            free = size
+        groups[-1].append(split)
+        free -= split.size
+    return groups
+
+
+def joined(tables: Iterator[pa.Table], largest: int = _LARGEST_TABLE) -> Iterator[pa.Table]:
+    """The same rows in fewer tables, each of about this many bytes; no table is empty."""
+    waiting: list[pa.Table] = []
+    size = 0
+    for table in filter(len, tables):
+        waiting.append(table)
+        size += table.nbytes
+        if size >= largest:
+            yield pa.concat_tables(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)

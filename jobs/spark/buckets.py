@@ -35,10 +35,15 @@ def in_each_bucket(spark: SparkSession, task: Callable[[int], Iterable[StoredFil
     """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
     # As an RDD: without a DataFrame Spark neither loads nor compiles anything of its SQL.
     buckets = spark.sparkContext.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
-    stored: dict[str, dict[str, list[DataFile]]] = {}
-    for table, day, file in buckets.flatMap(task).collect():
-        stored.setdefault(table, {}).setdefault(day, []).append(file)
-    return {table: {day: tuple(sorted(files)) for day, files in days.items()} for table, days in stored.items()}
+    return files_by_day(buckets.flatMap(task).collect())
+
+
+def files_by_day(stored: Iterable[StoredFile]) -> dict[str, FilesByValue]:
+    """The files by table and day."""
+    files: dict[str, dict[str, list[DataFile]]] = {}
+    for table, day, file in stored:
+        files.setdefault(table, {}).setdefault(day, []).append(file)
+    return {table: {day: tuple(sorted(named)) for day, named in days.items()} for table, days in files.items()}
 
 
 def files_of_bucket(files: Mapping[str, Iterable[DataFile]], bucket: int) -> dict[str, DataFile]:

@@ -75,7 +75,7 @@ def starting_workers(spark: SparkSession) -> Iterator[None]:
         with suppress(Py4JError, PySparkException):
             describe_job(spark, "starting workers")
             workers = spark.sparkContext.defaultParallelism
-            spark.range(workers, numPartitions=workers).mapInArrow(_load_libraries, "id bigint").collect()
+            spark.sparkContext.parallelize(range(workers), workers).foreachPartition(_load_libraries)
 
     thread = InheritableThread(target=start, daemon=True)
     thread.start()
@@ -85,12 +85,11 @@ def starting_workers(spark: SparkSession) -> Iterator[None]:
         thread.join()
 
 
-def _load_libraries(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _load_libraries(_: Iterator[int]) -> None:
+    import duckdb  # noqa: F401
     import pyarrow.compute
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
-
-    yield from batches
 
 
 def _to_batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:

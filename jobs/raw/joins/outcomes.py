@@ -5,18 +5,14 @@ exposure), and for each match of the contract a column of `match_columns`, the h
 its outcome share.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from jobs.raw.joins.groups import whole_groups
 from jobs.raw.reader.typed_rows import REASON
 from jobs.raw.row_work import OUTCOME
-from jobs.spark.worker_tables import WorkerTable
 from schemas.dataset import Dataset
 from schemas.tables.exposures import match_columns, matches
 
@@ -27,41 +23,49 @@ _KEY, _IS_OUTCOME, _IS_QUARANTINED = "_key", "_is_outcome", "_is_quarantined"
 _HOUR_MS = 3_600_000
 
 
-def join_days(dataset: Dataset) -> int:
-    """The most days by which an outcome's row can be later than its exposure."""
-    return max((outcome.days_later for outcome in dataset.outcomes), default=0)
+def join_key(rows: pa.Table, dataset: Dataset, match: int) -> pa.ChunkedArray:
+    """By what rows are joined: an exposure and its outcomes have the same key.
 
-
-def join_outcomes(rows: DataFrame, dataset: Dataset) -> DataFrame:
-    """The rows with the gains of the outcomes that belong to them, and with JOINED.
-
-    An outcome that belongs to no exposure gets a REASON. rows: all that may be joined with those of the days that are
-    published, so those of join_days(dataset) days before and after them as well. An exposure without a match column,
-    published by an earlier version, keeps its gains.
+    match: which of the contract's matches, which are joined one after another. A row that takes no part in it has a
+    key of its own.
     """
-    rows = rows.withColumn(JOINED, F.lit(None).cast("string"))
-    for column, match in zip(match_columns(dataset), matches(dataset), strict=True):
-        within_ms = {o.gain: o.within_hours * _HOUR_MS for o in dataset.outcomes if o.match == match}
-        participates = F.col(OUTCOME).isNull() | F.col(OUTCOME).isin(*within_ms)
-        prepared = rows.select(
-            "*",
-            # A row that takes no part is spread by its own hash.
-            F.coalesce(F.when(participates, F.col(column.name)), "exposure_id").alias(_KEY),
-            (F.col(REASON).isNotNull() | ~participates).alias(_IS_QUARANTINED),
-            F.col(OUTCOME).isNotNull().alias(_IS_OUTCOME),
-        )
-        order = (_KEY, _IS_QUARANTINED, "exposed_at_ms", _IS_OUTCOME, "exposure_id", OUTCOME)
-        ddl = ", ".join(f"`{name}` {dtype}" for name, dtype in rows.dtypes)
-        rows = WorkerTable(prepared, _KEY, order, _joiner(within_ms), ddl).to_dataframe()
-    return rows
+    values = pc.if_else(_takes_part(rows, dataset, match), rows.column(match_columns(dataset)[match].name), None)
+    return pc.coalesce(values, rows.column("exposure_id"))
 
 
-def _joiner(within_ms: Mapping[str, int]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]]:
-    def join(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-        for table in whole_groups(batches, _KEY):
-            yield join_sorted(table, within_ms).drop_columns([_KEY, _IS_QUARANTINED, _IS_OUTCOME])
+def join_outcomes(rows: pa.Table, dataset: Dataset, match: int) -> pa.Table:
+    """The rows in another order, with the gains of the outcomes that belong to them by this match, and with JOINED.
 
-    return join
+    An outcome that belongs to no exposure gets a REASON. rows: all of their keys. They may have JOINED already, from an
+    earlier match. An exposure without a match column, published by an earlier version, keeps its gains.
+    """
+    if JOINED not in rows.column_names:
+        rows = rows.append_column(JOINED, pa.nulls(len(rows), pa.string()))
+    takes_part = pc.and_(pc.is_null(rows.column(REASON)), _takes_part(rows, dataset, match))
+    sort_keys = {
+        _KEY: join_key(rows, dataset, match),
+        _IS_QUARANTINED: pc.invert(takes_part),
+        "exposed_at_ms": rows.column("exposed_at_ms"),
+        _IS_OUTCOME: pc.is_valid(rows.column(OUTCOME)),
+        "exposure_id": rows.column("exposure_id"),
+        OUTCOME: rows.column(OUTCOME),
+    }
+    order = pc.sort_indices(pa.table(sort_keys), sort_keys=[(name, "ascending") for name in sort_keys])
+    added = [_KEY, _IS_QUARANTINED, _IS_OUTCOME]
+    for name in added:
+        rows = rows.append_column(name, sort_keys[name])
+    return join_sorted(rows.take(order).combine_chunks(), _within_ms(dataset, match)).drop_columns(added)
+
+
+def _within_ms(dataset: Dataset, match: int) -> dict[str, int]:
+    """For each gain of the match, how much later than its exposure an outcome may be."""
+    match_names = matches(dataset)[match]
+    return {o.gain: o.within_hours * _HOUR_MS for o in dataset.outcomes if o.match == match_names}
+
+
+def _takes_part(rows: pa.Table, dataset: Dataset, match: int) -> pa.ChunkedArray:
+    gain = rows.column(OUTCOME)
+    return pc.or_(pc.is_null(gain), pc.is_in(gain, value_set=pa.array([*_within_ms(dataset, match)])))
 
 
 def join_sorted(table: pa.Table, within_ms: Mapping[str, int]) -> pa.Table:
