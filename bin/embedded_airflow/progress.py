@@ -13,7 +13,7 @@ _TASK_START = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
 _TASK_END = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
 _TASK_STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
 _EPOCH = re.compile(r"\bepoch \d+: validation loss [\d.]+")
-_SPARK_PROGRESS = re.compile(r"\bprogress: (.+: \d+ of \d+ tasks(?:, [\d,]+ rows)?)")
+_SPARK_PROGRESS = re.compile(r"\bprogress: (.+: \d+ of \d+ tasks)")
 # The last line of a traceback. Its message is the last line that the entry point printed.
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(?:Airflow\w*Exception|\w+Error): (.+)$")
 _OWN_ERROR = re.compile(r"\berror: .*")

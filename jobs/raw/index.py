@@ -31,8 +31,8 @@ from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
-    "contract_sql.py", "identity.py", "joins/groups.py", "joins/lookups.py", "joins/outcomes.py",
-    "exposures.py", "files.py", "fingerprints.py", "log.py", "row_work.py", "rows.py", "sql/tree.py",
+    "contract_sql.py", "identity.py", "joins/groups.py", "joins/lookups.py",
+    "files.py", "fingerprints.py", "row_work.py", "rows.py", "sql/tree.py",
     *(f"reader/{name}.py" for name in (
         "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",
         "read", "record_groups", "records", "source_files", "typed_rows", "values",

@@ -1,9 +1,8 @@
 """Prints how far a Spark job is while it runs: a line on standard error every few seconds.
 
-    progress: reading the log: 12 of 40 tasks, 3,120,000 rows
+    progress: reading the log: 12 of 40 tasks
 
-The first words are the job description (describe_job). Rows are those that the stage has read so far, from files or
-from other stages, as far as its tasks have reported them. bin/embedded_airflow/progress.py shows the lines of a
+The first words are the job description (describe_job). bin/embedded_airflow/progress.py shows the lines of a
 `make run` in place.
 """
 
@@ -55,6 +54,5 @@ def _active_stages(spark: SparkSession) -> list[str]:
 
 def _line(stage: Any) -> str:
     description = stage.description()
-    rows = stage.inputRecords() + stage.shuffleReadRecords()
     name = description.get() if description.isDefined() else stage.name()
-    return f"{name}: {stage.numCompleteTasks()} of {stage.numTasks()} tasks" + (f", {rows:,} rows" if rows else "")
+    return f"{name}: {stage.numCompleteTasks()} of {stage.numTasks()} tasks"

@@ -1,7 +1,6 @@
 """check_contract on the invented shop's log: what the contract would keep and refuse, without writing anything."""
 
 import sys
-from contextlib import nullcontext
 
 import pyarrow as pa
 import pytest
@@ -64,10 +63,8 @@ def test_a_log_without_rows_is_one_clear_line(tmp_path, monkeypatch):
         check_contract.main()
 
 
-@pytest.mark.spark
-def test_the_fate_of_the_first_rows_is_printed(spark, raw, monkeypatch, capsys):
+def test_the_fate_of_the_first_rows_is_printed(raw, monkeypatch, capsys):
     monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
-    monkeypatch.setattr(check_contract, "spark_session", lambda _: nullcontext(spark))
     monkeypatch.setattr(sys, "argv", ["check_contract", "--dataset", "shop", "--raw", str(raw)])
     raw_files = sorted(raw.iterdir())
     check_contract.main()

@@ -1,15 +1,18 @@
 """Real logs, if they are on this machine: every raw row has one fate, and no user is lost."""
 
 import gzip
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 from fates import EXPOSURE, FATE, QUARANTINED, with_fate
-from pyspark.sql import functions as F
 
+from jobs.raw.exposures import usable_rows
 from jobs.raw.files import find_raw_files
 from jobs.raw.log_calendar import LogCalendar
-from jobs.raw.rows import read_rows, usable_rows_by_day
+from jobs.raw.row_work import DS
+from jobs.raw.rows import read_rows
 from schemas.dataset import get_dataset
 
 pytestmark = pytest.mark.slow
@@ -22,19 +25,18 @@ def raw_users(path: Path, separator: str, column: str) -> list[str]:
         return [line.rstrip("\n").split(separator)[position] for line in lines]
 
 
-def test_a_real_log_loses_neither_rows_nor_users(spark, sample):
+def test_a_real_log_loses_neither_rows_nor_users(sample):
     name, folder = sample
     dataset = get_dataset(name)
     files = find_raw_files(dataset, folder)
     user_column = "uid" if name == "criteo" else "user_id"
     users = [u for path in files["log"].paths for u in raw_users(path, dataset.log.separator, user_column)]
-    rows = with_fate(read_rows(spark, dataset, files), dataset).persist()
-    fates = {row[FATE]: row["count"] for row in rows.groupBy(FATE).count().collect()}
-    assert sum(fates.values()) == len(users) > 80_000
-    assert fates.get(QUARANTINED, 0) == 0  # a rule that quarantines rows of a published log is wrong
+    rows = read_rows(dataset, files)
+    fates = Counter(row[FATE] for row in with_fate(rows, dataset))
+    assert fates.total() == len(users) > 80_000
+    assert fates[QUARANTINED] == 0  # a rule that quarantines rows of a published log is wrong
     assert fates[EXPOSURE] > 0.999 * len(users)
-    exposures = rows.where(F.col(FATE) == EXPOSURE)
-    assert exposures.select("user_id").distinct().count() == len(set(users))
-    days = LogCalendar(usable_rows_by_day(rows), dataset.quality).days()
+    assert pc.count_distinct(usable_rows(rows, dataset).column("user_id")).as_py() == len(set(users))
+    by_day = Counter(rows.column(DS).to_pylist())
+    days = LogCalendar(by_day, dataset.quality).days()
     assert days == {"kuairand": ("2022-04-22", "2022-05-08"), "criteo": ("2017-01-01", "2017-01-02")}[name]
-    rows.unpersist()

@@ -4,17 +4,21 @@ import json
 import sys
 from contextlib import nullcontext
 
+import pandas as pd
 import pytest
 from bucket_lake import BucketLake
 from fates import EXPOSURE, FATE, with_fate
 from raw_logs import header
 from shop import SHOP, sent_to
+from user_chunks import user_chunk
 
 import schemas.dataset
+from features.visibility import STRICTLY_BEFORE
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.history.journeys import fold
+from jobs.history.journeys import journeys_after
 from jobs.raw.files import find_raw_files
-from jobs.raw.rows import DS, read_rows
+from jobs.raw.row_work import DS
+from jobs.raw.rows import read_rows
 from lakehouse.lake import Lake
 from mtorl_model import evaluate, plan_budget, score, train
 from schemas.tables.exposures import exposures as exposures_table
@@ -30,22 +34,19 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def shop_rows(spark, tmp_path_factory):
+def shop_rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     (folder / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *ROWS]) + "\n")
-    rows = with_fate(read_rows(spark, SHOP, find_raw_files(SHOP, folder)), SHOP).persist()
-    yield rows
-    rows.unpersist()
+    return with_fate(read_rows(SHOP, find_raw_files(SHOP, folder)), SHOP)
 
 
 def test_an_invented_log_becomes_exposures(shop_rows):
-    rows = shop_rows.collect()
-    assert sorted(row["_reason"] for row in rows if row[FATE] != EXPOSURE) == [
+    assert sorted(row["_reason"] for row in shop_rows if row[FATE] != EXPOSURE) == [
         "price is not a number: free",
         "sent is no time",
     ]
     exposures = sorted(
-        (row.user_id, row.exposed_at_ms, row.channel, row.order, row[DS]) for row in rows if row[FATE] == EXPOSURE
+        (row.user_id, row.exposed_at_ms, row.channel, row.order, row[DS]) for row in shop_rows if row[FATE] == EXPOSURE
     )
     assert [(user, channel, order, day) for user, _, channel, order, day in exposures] == [
         ("ann", "mail", 1, "2024-03-31"),  # half past midnight in Berlin
@@ -56,14 +57,16 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 
 
 def test_its_exposures_become_journeys_and_windows(shop_rows, tmp_path):
-    exposures = shop_rows.where(f"{FATE} = '{EXPOSURE}'")
     day = "2024-03-31"
-    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
+    names = [*exposures_table(SHOP).column_names, DS]
+    exposures = pd.DataFrame([{n: row[n] for n in names} for row in shop_rows if row[FATE] == EXPOSURE])
+    chunk = user_chunk(exposures, SHOP, SHOP.end_of_day_ms(day))
+    journeys = {row["user_id"]: row for row in journeys_after(chunk, SHOP, STRICTLY_BEFORE).to_pylist()}
     assert set(journeys) == {"ann", "bob"}
-    assert journeys["ann"].next_step.seen_order == 1
-    assert journeys["ann"].age == 41
+    assert journeys["ann"]["next_step"]["seen_order"] == 1
+    assert journeys["ann"]["age"] == 41
 
-    lake = BucketLake(tmp_path, SHOP, exposures.toPandas()[[*exposures_table(SHOP).column_names, DS]])
+    lake = BucketLake(tmp_path, SHOP, exposures)
     stored = lake.build([day], window_steps=4)
     (window,) = lake.read(stored, "sequences").to_pylist()
     places = {name: window[name] for name in ("padding", "first_step", "first_label", "last_step")}

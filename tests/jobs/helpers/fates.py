@@ -1,25 +1,41 @@
-"""All rows of a log in one table with their fates. The jobs publish, drop and quarantine rows in separate steps."""
+"""All rows of a log with their fates. The jobs publish, drop and quarantine rows in separate steps."""
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from collections import Counter
+from typing import Any
 
-from jobs.raw.exposures import exposure_order, without_duplicates
-from jobs.raw.reader.typed_rows import REASON
-from jobs.spark.worker_tables import WorkerTable
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.raw.exposures import is_usable, usable_rows, without_duplicates
 from schemas.dataset import Dataset
 
 FATE = "_fate"
 EXPOSURE, DUPLICATE, QUARANTINED = "exposure", "duplicate", "quarantined"
 
 
-def with_fate(rows: DataFrame, dataset: Dataset) -> DataFrame:
+class Row(dict[str, Any]):
+    """A row, whose values are attributes as well."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def with_fate(rows: pa.Table, dataset: Dataset) -> list[Row]:
     """The rows of jobs.raw.rows.read_rows with their FATE."""
-    usable = rows.where(F.col(REASON).isNull())
-    columns = ", ".join(f"`{name}` {dtype}" for name, dtype in usable.dtypes)
-    exposures = WorkerTable(usable, "user_id", exposure_order(dataset), without_duplicates, columns).to_dataframe()
-    quarantined = rows.where(F.col(REASON).isNotNull())
-    parts = {EXPOSURE: exposures, DUPLICATE: usable.exceptAll(exposures), QUARANTINED: quarantined}
-    first, *further = (part.withColumn(FATE, F.lit(fate)) for fate, part in parts.items())
-    for part in further:
-        first = first.unionByName(part)
-    return first
+    usable = usable_rows(rows, dataset)
+    kept = Counter(map(values, without_duplicates(usable, dataset).to_pylist()))
+    fated = []
+    exposure = iter(usable.to_pylist())
+    for row, usable_here in zip(rows.to_pylist(), pc.fill_null(is_usable(rows), False).to_pylist(), strict=True):
+        fate = QUARANTINED
+        if usable_here:
+            key = values(next(exposure))
+            fate = EXPOSURE if kept[key] else DUPLICATE
+            kept[key] -= kept[key] > 0
+        fated.append(Row(row, **{FATE: fate}))
+    assert not kept.total()
+    return fated
+
+
+def values(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.values())

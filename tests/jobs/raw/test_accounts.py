@@ -14,6 +14,7 @@ from jobs.raw import index as index_module
 from jobs.raw.accounts import LogAccounts, log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
 from jobs.raw.files import RawFiles
+from jobs.raw.fingerprints import Fingerprint, Fingerprints, RowGroup, combined
 from jobs.raw.index import RawIndex, split_by_change, with_files_added
 from lakehouse.manifest import Manifest
 from schemas.dataset import Dataset, get_dataset
@@ -98,17 +99,18 @@ def partition_of(index: RawIndex, row: Row) -> str | None:
     return None if row.usable else UNDATED
 
 
-def fingerprint_rows(name: str, rows: Iterable[Row]) -> list[dict[str, object]]:
-    """The rows of a file as jobs.raw.fingerprints.fingerprints_by_file counts them."""
+def file_fingerprints(name: str, rows: Iterable[Row]) -> Fingerprints:
+    """Of the rows of a file, by day, as jobs.raw.fingerprints computes them."""
     by_day: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
         by_day.setdefault((row.day, row.usable), []).append(row)
-    return [
-        {"file": name, "ds": day or None, "is_quarantined": not usable, "is_outcome": False, "rows": len(group),
-         "high": 0,
-         "low": sum(hash((row.key, 7)) % 2**40 for row in group), "xor": hash(tuple(sorted(Counter(group).items())))}
+    return {
+        RowGroup(name, day or None, not usable, False): Fingerprint(
+            len(group), sum(hash((row.key, 7)) % 2**40 for row in group),
+            hash(tuple(sorted(Counter(group).items()))) % 2**64,
+        )
         for (day, usable), group in by_day.items()
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 class Log:
@@ -135,7 +137,7 @@ class Log:
         index, changed = split_by_change(CRITEO, {"log": RawFiles(CRITEO.log, tuple(paths))}, stored)
         names = list(changed)
         stamps = {name: [self.versions[name]] for name in names}
-        index = with_files_added(index, stamps, [r for name in names for r in fingerprint_rows(name, self.files[name])])
+        index = with_files_added(index, stamps, combined(file_fingerprints(name, self.files[name]) for name in names))
         if index.span is None:
             return []
         self.stored = index

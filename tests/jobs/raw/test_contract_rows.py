@@ -1,6 +1,6 @@
 """Typed records become exposures: identity, required columns, zones, lookups, contract faults.
 
-All kinds of row are in the log of one invented dataset, which Spark reads once.
+All kinds of row are in the log of one invented dataset, which is read once.
 """
 
 import os
@@ -125,14 +125,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(spark, folder):
+def rows(folder):
     with pytest.MonkeyPatch.context() as patch:
-        printed = []
-        patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(words)))
-        frame = read_rows(spark, MIXED, find_raw_files(MIXED, folder))
-        collected = with_fate(frame, MIXED).collect()
-    # Python prints here too when it discards objects of an earlier Spark session that has ended.
-    return collected, [line for line in printed if line.startswith("note: ")]
+        notes = []
+        patch.setattr("builtins.print", lambda *words, **_: notes.append(" ".join(words)))
+        fated = with_fate(read_rows(MIXED, find_raw_files(MIXED, folder)), MIXED)
+    return fated, notes
 
 
 def label_of(row):
@@ -191,8 +189,8 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fields", "problem"), FAULTS, ids=[problem for _, problem in FAULTS])
-def test_an_expression_that_spark_refuses_is_named(spark, folder, fields, problem):
+def test_an_expression_that_duckdb_refuses_is_named(folder, fields, problem):
     dataset = replace(MIXED, **fields)
     with pytest.raises(UserError, match=problem) as caught:
-        read_rows(spark, dataset, find_raw_files(dataset, folder))
+        read_rows(dataset, find_raw_files(dataset, folder))
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from jobs.raw.contract_sql import _database, check_expressions, evaluate
 from jobs.raw.files import RawFiles
 from jobs.raw.joins.lookups import read_lookups
 from jobs.raw.reader.typed_rows import REASON, typed_schema
-from jobs.raw.row_work import DS, log_rows, outcome_file_rows, row_columns
+from jobs.raw.row_work import DS, log_rows, outcome_file_rows, row_schema
 from schemas.contract import Column, Known
 from schemas.dataset import Derived, Gain, Lookup, RawColumn, RawFile, Refusal, dataset_names, get_dataset
 from schemas.errors import UserError
@@ -37,7 +37,7 @@ def with_column(duckdb_sql: str, dtype: str = "int", *, nullable: bool = True):
 
 def test_rows_keep_their_order_and_their_columns():
     rows = log_rows(typed(EVENTS.log, view(), {"event": "odd"}, view(-5), view(NOON + 1)), EVENTS, {})
-    assert rows.column_names == [name for name, _ in row_columns(EVENTS)]
+    assert rows.schema == row_schema(EVENTS)
     assert rows.column("exposed_at_ms").to_pylist() == [NOON, None, None, NOON + 1]
     assert rows.column(REASON).to_pylist() == [
         None, "neither an exposure nor an outcome", "the time cannot be read", None,

@@ -11,9 +11,9 @@ from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.reader.typed_rows import RAW, REASON
-from jobs.raw.rows import DS, read_rows, usable_rows_by_day
+from jobs.raw.row_work import DS
+from jobs.raw.rows import read_rows
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
 
 HOUR_MS = 3_600_000
 NOON_MS = 1650597047647  # 11:10 in Shanghai on 2022-04-22
@@ -82,36 +82,28 @@ CONVERTED = criteo_row(timestamp=86_400 + 7200, click=1, conversion=1, conversio
 UNCONVERTED = criteo_row(timestamp=0)
 
 
-def rows_of(spark, dataset, folder):
-    return with_fate(read_rows(spark, dataset, find_raw_files(dataset, folder)), dataset)
+def rows_of(dataset, folder):
+    return with_fate(read_rows(dataset, find_raw_files(dataset, folder)), dataset)
 
 
 @pytest.fixture(scope="module")
-def kuairand_frame(spark, tmp_path_factory):
+def kuairand(tmp_path_factory):
+    """The rows of the KuaiRand log by their text."""
     duplicates = [line for deliveries in DUPLICATES for line in deliveries]
     log = [GOOD_KUAIRAND, *BAD_KUAIRAND, "", *BY_VIDEO.values(), AT_MIDNIGHT, BEFORE_MIDNIGHT, *duplicates]
-    folder = write_kuairand(tmp_path_factory.mktemp("kuairand"), log)
-    frame = rows_of(spark, get_dataset("kuairand"), folder).persist()
-    yield frame
-    frame.unpersist()
+    return by_text(rows_of(get_dataset("kuairand"), write_kuairand(tmp_path_factory.mktemp("kuairand"), log)))
 
 
 @pytest.fixture(scope="module")
-def kuairand(kuairand_frame):
-    """The rows of the KuaiRand log by their text."""
-    return by_text(kuairand_frame)
-
-
-@pytest.fixture(scope="module")
-def criteo(spark, tmp_path_factory):
+def criteo(tmp_path_factory):
     """The rows of the Criteo log by their text."""
     folder = write_criteo(tmp_path_factory.mktemp("criteo"), [*BAD_CRITEO, CONVERTED, UNCONVERTED])
-    return by_text(rows_of(spark, get_dataset("criteo"), folder))
+    return by_text(rows_of(get_dataset("criteo"), folder))
 
 
-def by_text(frame) -> dict[str, list]:
+def by_text(fated) -> dict[str, list]:
     rows: dict[str, list] = {}
-    for row in frame.collect():
+    for row in fated:
         rows.setdefault(row[RAW].decode(), []).append(row)
     return rows
 
@@ -189,7 +181,7 @@ COSTS = {2: "cast('NaN' AS double)", 3: "-1", 4: "1e9 + 1", 5: "cast(NULL AS dou
 WITH_BAD_COST = [kuairand_row(tab=tab) for tab in COSTS]
 
 
-def test_rows_without_a_day_or_with_a_cost_that_cannot_be_summed_are_quarantined_in_every_dataset(spark, tmp_path):
+def test_rows_without_a_day_or_with_a_cost_that_cannot_be_summed_are_quarantined_in_every_dataset(tmp_path):
     """The contract of this dataset has no refusals; its costs depend on the column `tab`."""
     costs = " ".join(f"WHEN {tab} THEN {sql}" for tab, sql in COSTS.items())
     dataset = replace(
@@ -199,32 +191,10 @@ def test_rows_without_a_day_or_with_a_cost_that_cannot_be_summed_are_quarantined
         cost=f"CASE log.tab {costs} ELSE 0 END",
     )
     log = [GOOD_KUAIRAND, *WITHOUT_TIME, *WITH_BAD_COST]
-    rows = by_text(rows_of(spark, dataset, write_kuairand(tmp_path, log)))
+    rows = by_text(rows_of(dataset, write_kuairand(tmp_path, log)))
     fates = {text: (row[FATE], row[REASON], row[DS]) for text, (row,) in rows.items()}
     assert fates == {
         GOOD_KUAIRAND: (EXPOSURE, None, "2022-04-22"),
         **dict.fromkeys(WITHOUT_TIME, (QUARANTINED, "the time cannot be read", None)),
         **dict.fromkeys(WITH_BAD_COST, (QUARANTINED, COST, "2022-04-22")),
     }
-
-
-def test_quarantined_rows_do_not_extend_the_span_of_the_log(kuairand_frame, kuairand):
-    quarantined_days = {row[DS] for group in kuairand.values() for row in group if row[FATE] == QUARANTINED}
-    assert {"1970-01-01", "2022-05-22"} <= quarantined_days
-    by_day = usable_rows_by_day(kuairand_frame)
-    assert (min(by_day), max(by_day)) == ("2022-04-21", "2022-04-22")
-    assert sum(by_day.values()) == sum(row[REASON] is None for group in kuairand.values() for row in group)
-
-
-@pytest.mark.parametrize(
-    ("reasons", "problem"),
-    [
-        (["is_click is neither 0 nor 1", "is_click is neither 0 nor 1", "unknown user"],
-         "3 rows in quarantine and no other, most often because: is_click is neither 0 nor 1"),
-        ([], "it is empty"),
-    ],
-)  # fmt: skip
-def test_a_log_without_a_usable_row_is_an_error_that_says_why(spark, reasons, problem):
-    rows = spark.createDataFrame([("2022-04-22", reason) for reason in reasons], f"{DS} string, {REASON} string")
-    with pytest.raises(UserError, match=problem):
-        usable_rows_by_day(rows)

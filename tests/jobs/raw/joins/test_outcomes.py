@@ -6,9 +6,9 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from jobs.raw.joins.groups import whole_groups
-from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, OUTCOME, join_sorted
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, join_sorted
 from jobs.raw.reader.typed_rows import REASON
+from jobs.raw.row_work import OUTCOME
 
 HOUR_MS = 3_600_000
 WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}
@@ -35,11 +35,10 @@ def in_order(rows):
     return sorted(rows, key=lambda r: (*(r[name] for name in names), r[OUTCOME] or ""))
 
 
-def joined(rows, batch_rows=1000):
-    table = pa.Table.from_pylist(in_order(rows), SCHEMA)
-    tables = [join_sorted(part, WITHIN_MS) for part in whole_groups(iter(table.to_batches(batch_rows)), "_key")]
-    assert all(part.schema == SCHEMA for part in tables)
-    return pa.concat_tables(tables).to_pylist()
+def joined(rows):
+    table = join_sorted(pa.Table.from_pylist(in_order(rows), SCHEMA), WITHIN_MS)
+    assert table.schema == SCHEMA
+    return table.to_pylist()
 
 
 def naive(rows):
@@ -75,7 +74,7 @@ def test_outcomes_join_as_a_search_row_by_row_joins_them(seed):
         )
     draw.shuffle(rows)
     times, fates = naive(rows)
-    result = joined(rows, draw.choice([1, 2, 7, 1000]))
+    result = joined(rows)
 
     assert len(result) == len(rows)
     outcomes = [r for r in result if r[OUTCOME] and r["_is_quarantined"] is False]
