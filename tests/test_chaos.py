@@ -63,9 +63,9 @@ ENVIRONMENT = os.environ | {
 }  # fmt: skip
 DRIVER_STEPS = (
     ("jobs.build_exposures", "--up-to", DAYS[-1]),
-    ("jobs.build_feature_spec", *SPAN),
     ("jobs.build_sequences", "--from", DAYS[0], "--to", DAYS[1]),
     ("jobs.build_day", "--day", DAYS[-1]),
+    ("jobs.build_feature_spec", *SPAN),
 )
 LAST = ("--day", DAYS[-1])
 LEARNING = (

@@ -14,8 +14,8 @@ import pytest
 from checkout import ROOT, Checkout, make_checkout
 
 HISTORY = [
-    "build_exposures", "audit_table", "build_journeys", "build_feature_spec", "audit_table", "audit_table",
-    "build_sequences", "audit_table", "train", "evaluate",
+    "build_exposures", "audit_table", "build_journeys", "audit_table", "build_sequences", "build_feature_spec",
+    "audit_table", "audit_table", "train", "evaluate",
 ]  # fmt: skip
 NIGHTLY = ["score", "audit_table", "plan_budget", "audit_table", "report"]
 
