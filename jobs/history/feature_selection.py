@@ -56,7 +56,7 @@ def fit_spec(
     read: the steps of training users only. penalty: s of equation 3. Raises UserError without any step.
     """
     candidates = (*profile_inputs(dataset), *feature_inputs(dataset))
-    figures = StepFigures.of(read, dataset, candidates, penalty)
+    figures = StepFigures.from_steps(read, dataset, candidates, penalty)
     if figures.total == 0:
         raise UserError(
             f"{dataset.name} has no exposure of a training user from {first_day} to {last_day}: choose more days, or a "
@@ -102,7 +102,7 @@ def _logs_and_sample(
     """
     share = min(1.0, RULES.sample_rows / total)
     columns = ["exposure_id", "channel", *dataset.gain_names, *(c.name for c in candidates)]
-    logs, chosen = Moments.of(np.empty((0, len(units)))), []
+    logs, chosen = Moments.from_columns(np.empty((0, len(units)))), []
     for rows in read(columns):
         logs += log_moments(rows, units)
         is_chosen_N = rows.column("exposure_id").to_numpy() % _BUCKETS < int(share * _BUCKETS)

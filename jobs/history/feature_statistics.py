@@ -40,15 +40,15 @@ class NumberFigures:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.moments = Moments.of(np.empty((0, len(names))))
+        self.moments = Moments.from_columns(np.empty((0, len(names))))
         self._min_F = np.full(len(names), np.inf)
         self._logs = self.moments
 
     def add(self, rows: pa.Table) -> None:
         values_NF = numbers(rows, self.names)
-        self.moments += Moments.of(values_NF)
+        self.moments += Moments.from_columns(values_NF)
         self._min_F = np.fmin(self._min_F, np.fmin.reduce(values_NF, axis=0, initial=np.inf))
-        self._logs += Moments.of(np.log(values_NF, where=values_NF > 0, out=np.full_like(values_NF, np.nan)))
+        self._logs += Moments.from_columns(np.log(values_NF, where=values_NF > 0, out=np.full_like(values_NF, np.nan)))
 
     def units(self) -> dict[str, float]:
         """The typical size of each number >= 0 with a heavy tail.
@@ -109,7 +109,7 @@ class StepFigures:
     high: float = -math.inf
 
     @classmethod
-    def of(cls, read: ReadSteps, dataset: Dataset, inputs: Sequence[Input], penalty: float) -> "StepFigures":
+    def from_steps(cls, read: ReadSteps, dataset: Dataset, inputs: Sequence[Input], penalty: float) -> "StepFigures":
         """The figures of these inputs. penalty: s of equation 3."""
         names = {role: [c.name for c in inputs if c.role is role] for role in (Role.NUMERIC, Role.CATEGORICAL)}
         figures = cls(
@@ -133,10 +133,8 @@ class StepFigures:
         # Equation 3, gains fused by weight as in equation 18.
         gain_N = sum((to_floats(rows.column(g.name)) * g.weight for g in self.dataset.gains), np.zeros(len(rows)))
         reward_N = gain_N - self.penalty * to_floats(rows.column("cost"))
-        self.low, self.high = (
-            float(np.fmin.reduce(reward_N, initial=self.low)),
-            float(np.fmax.reduce(reward_N, initial=self.high)),
-        )
+        self.low = float(np.fmin.reduce(reward_N, initial=self.low))
+        self.high = float(np.fmax.reduce(reward_N, initial=self.high))
 
     @property
     def reward_span(self) -> tuple[float, float]:
@@ -147,7 +145,7 @@ class StepFigures:
 def log_moments(rows: pa.Table, units: Mapping[str, float]) -> Moments:
     """The moments of log1p(value / unit) of the numbers with a unit; a missing number counts as 0."""
     values_NF = np.nan_to_num(numbers(rows, list(units)))
-    return Moments.of(np.log1p(np.maximum(values_NF, 0.0) / np.array(list(units.values()))))
+    return Moments.from_columns(np.log1p(np.maximum(values_NF, 0.0) / np.array(list(units.values()))))
 
 
 def describe_numbers(

@@ -20,7 +20,7 @@ class Moments:
     cubes_F: Floats
 
     @classmethod
-    def of(cls, values_NF: Floats) -> "Moments":
+    def from_columns(cls, values_NF: Floats) -> "Moments":
         """The moments of the columns; NaN is a missing value."""
         count_F = (~np.isnan(values_NF)).sum(axis=0)
         # Added up from the smallest value on, so that a constant has no deviation at all.
@@ -35,22 +35,22 @@ class Moments:
         count_F = self.count_F + other.count_F
         share_F, other_share_F = (part.count_F / np.maximum(count_F, 1) for part in (self, other))
         shift_F = other.mean_F - self.mean_F
-        between_F = shift_F**2 * self.count_F * other_share_F
+        shift_squares_F = shift_F**2 * self.count_F * other_share_F
         return Moments(
             count_F,
             self.mean_F + shift_F * other_share_F,
-            self.squares_F + other.squares_F + between_F,
-            self.cubes_F + other.cubes_F + between_F * shift_F * (share_F - other_share_F)
+            self.squares_F + other.squares_F + shift_squares_F,
+            self.cubes_F + other.cubes_F + shift_squares_F * shift_F * (share_F - other_share_F)
             + 3 * shift_F * (share_F * other.squares_F - other_share_F * self.squares_F),
         )  # fmt: skip
 
     @property
     def std_F(self) -> Floats:
-        """Of the population; 0 without a value."""
+        """Standard deviation of the population; 0 without a value."""
         return np.sqrt(self.squares_F / np.maximum(self.count_F, 1))
 
     @property
     def skewness_F(self) -> Floats:
-        """Of the population; 0 for a constant."""
+        """Skewness of the population; 0 for a constant."""
         std_F = self.std_F
         return self.cubes_F / np.maximum(self.count_F, 1) / np.where(std_F > 0, std_F, np.inf) ** 3

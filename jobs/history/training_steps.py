@@ -27,12 +27,12 @@ def read_training_steps(
     Raises UserError if the two tables of a day have other exposures or another order.
     """
     derived = {column.name for column in steps(dataset).columns} - {_KEY}
-    of_steps = [_KEY, *(name for name in columns if name in derived)]
-    of_exposures = list(dict.fromkeys([_KEY, "user_id", *(name for name in columns if name not in derived)]))
+    step_names = [_KEY, *(name for name in columns if name in derived)]
+    exposure_names = list(dict.fromkeys([_KEY, "user_id", *(name for name in columns if name not in derived)]))
     for day in days:
         exposure_tables, step_tables = (
             rechunk(read_tables([lake[table, dataset, day]], names, _ROWS_PER_READ), _ROWS_PER_READ)
-            for table, names in ((EXPOSURES, of_exposures), (STEPS, of_steps))
+            for table, names in ((EXPOSURES, exposure_names), (STEPS, step_names))
         )
         for exposures, derived_inputs in zip_longest(exposure_tables, step_tables, fillvalue=_NO_ROWS):
             if not exposures.column(_KEY).equals(derived_inputs.column(_KEY)):
@@ -40,6 +40,6 @@ def read_training_steps(
                     f"{lake[STEPS, dataset, day].path} does not match the exposures of that day: build it again "
                     "(make run)"
                 )
-            for name in of_steps[1:]:
+            for name in step_names[1:]:
                 exposures = exposures.append_column(name, derived_inputs.column(name))
             yield rows_of_split(exposures, TRAIN).select(list(columns))

@@ -13,9 +13,9 @@ def test_parts_add_up(cuts, offset):
     values_NF = np.column_stack([rng.normal(size=1000), rng.exponential(size=1000), np.full(1000, 0.1)]) + offset
     values_NF[rng.random(values_NF.shape) < 0.2] = np.nan
     values_NF[:400, 0] = np.nan  # some parts have no value at all
-    moments = Moments.of(np.empty((0, 3)))
+    moments = Moments.from_columns(np.empty((0, 3)))
     for part_NF in np.split(values_NF, cuts):
-        moments += Moments.of(part_NF)
+        moments += Moments.from_columns(part_NF)
     for f in range(3):
         known = values_NF[~np.isnan(values_NF[:, f]), f]
         shifted = known - known.min()
@@ -29,5 +29,5 @@ def test_parts_add_up(cuts, offset):
 
 
 def test_no_value_has_no_deviation():
-    moments = Moments.of(np.full((3, 1), np.nan))
+    moments = Moments.from_columns(np.full((3, 1), np.nan))
     assert (moments.count_F[0], moments.std_F[0], moments.skewness_F[0]) == (0, 0.0, 0.0)

@@ -59,9 +59,11 @@ def test_rows_are_those_of_training_users_with_columns_of_both_tables(built, fra
 
 @pytest.mark.parametrize("fault", ["order", "rows"])
 def test_steps_of_other_rows_are_refused(built, frame, fault):
-    other = frame[frame.ds == day(1)]
-    other = other.iloc[1:] if fault == "rows" else other.assign(exposure_id=np.roll(other.exposure_id, 1))
-    built.publish_exposures(day(1), other)
+    exposures = frame[frame.ds == day(1)]
+    swapped_ids = np.roll(exposures.exposure_id, 1)
+    built.publish_exposures(
+        day(1), exposures.iloc[1:] if fault == "rows" else exposures.assign(exposure_id=swapped_ids)
+    )
     with pytest.raises(UserError, match=f"steps/ds={day(1)} does not match the exposures of that day"):
         list(read_training_steps(built.lake, DATASET, built.days, COLUMNS))
 
@@ -82,11 +84,11 @@ def test_the_rows_of_other_users_do_not_enter_the_spec(built, frame, tmp_path, m
     for name in ("click", "campaign", "channel", "cost"):
         changed.loc[~is_training, name] = np.random.default_rng(0).permutation(frame[name][~is_training].to_numpy())
     assert not changed.equals(frame)
-    other = BucketLake(tmp_path / "other", DATASET, changed)
-    build_steps(other)
-    for lake in (built, other):
+    built_from_changed = BucketLake(tmp_path / "changed", DATASET, changed)
+    build_steps(built_from_changed)
+    for lake in (built, built_from_changed):
         fit(lake, monkeypatch, capsys)
-    assert latest_spec(built.lake, DATASET) == latest_spec(other.lake, DATASET)
+    assert latest_spec(built.lake, DATASET) == latest_spec(built_from_changed.lake, DATASET)
 
 
 def test_steps_are_needed(tmp_path, frame, monkeypatch, capsys):
