@@ -8,5 +8,6 @@ point_in_time   the columns of a step, computed from the view
 channel_counts  counts by channel, sparse and dense
 window_cuts     where windows begin and end in a journey
 figures         means, gaps and amounts in exact units
+user_splits     the split of each row's user
 columns         conversions between Arrow and numpy
 """

@@ -1,22 +1,20 @@
 """Fit the feature spec on the training users of a range of days; published under the range's last day.
 
-spark-submit jobs/build_feature_spec.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--this-code]
+python -m jobs.build_feature_spec --dataset kuairand --lake lake [--from DAY] [--to DAY] [--this-code]
 
-A spec that was fitted on the same exposures is left alone.
+Reads the tables `exposures` and `steps`. A spec that was fitted on the same rows is left alone.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.history.feature_selection import fit_spec
-from jobs.history.resume import journeys_before, read_exposures
-from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
-from jobs.spark.progress import describe_job
-from jobs.spark.session import spark_session
+from jobs.history.feature_statistics import ReadSteps
+from jobs.history.training_steps import read_training_steps
 from lakehouse.arguments import (
     add_day_range,
     add_lake,
@@ -30,13 +28,13 @@ from lakehouse.arguments import (
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
-from lakehouse.published_days import exposure_days
+from lakehouse.published_days import exposure_days, stale_days
+from lakehouse.reading import consistent_read
 from lakehouse.rows import ARROW_TYPES
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
-from schemas.splits import TRAIN, split_sql
-from schemas.tables import FEATURE_SPEC
+from schemas.tables import EXPOSURES, FEATURE_SPEC, STEPS
 from schemas.tables.feature_spec import FEATURE_SPEC_TABLE, FeatureSpec
 
 PENALTY = 0.5  # s of equation 3, the paper's constant
@@ -70,23 +68,35 @@ def main() -> None:
 
 
 def fit(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None) -> FeatureSpec:
-    """The spec of the training users' exposures of these days. required_code: see newest_fresh_journeys."""
-    with spark_session(f"feature spec {dataset.name}") as spark:
-        describe_job(spark, "fitting the feature spec")
-        # Other users are left out before anything is computed: no statistic ever sees another split.
-        is_training_user = F.expr(f"{split_sql('user_id')} = '{TRAIN}'")
-        earlier_journeys = journeys_before(spark, lake, dataset, days[0], required_code)
-        if earlier_journeys is not None:
-            earlier_journeys = earlier_journeys.where(is_training_user)
-        exposures = read_exposures(spark, lake, dataset, days).where(is_training_user)
-        steps = steps_with_inputs(exposures, earlier_journeys, dataset, dataset.end_of_day_ms(days[-1]))
-        steps = steps.where(F.col(KIND) == EXPOSURE)
-        return fit_spec(steps, dataset, actions_of(dataset, _channels(exposures), days), days[0], days[-1], PENALTY)
+    """The spec of the training users' steps on these days.
+
+    required_code: the code version that must have built the steps, None for any. Raises UserError for steps that are
+    missing or stale.
+    """
+    partitions = [lake[table, dataset, day] for table in (EXPOSURES, STEPS) for day in days]
+    with consistent_read(partitions):
+        _require_steps(lake, dataset, days, required_code)
+        read = partial(read_training_steps, lake, dataset, days)
+        actions = actions_of(dataset, _channels(read), days)
+        return fit_spec(read, dataset, actions, days[0], days[-1], PENALTY)
 
 
-def _channels(exposures: DataFrame) -> list[str]:
-    rows = exposures.select("channel").where(F.col("channel").isNotNull()).distinct().collect()
-    return sorted(row.channel for row in rows)
+def _require_steps(lake: Lake, dataset: Dataset, days: list[str], required_code: str | None) -> None:
+    for day in days:
+        lake[EXPOSURES, dataset, day].require()
+    inputs = lake.history_inputs(EXPOSURES, dataset, days)
+    if stale := stale_days(lake, STEPS, dataset, inputs, this_code=required_code):
+        raise UserError(
+            f"the steps of {dataset.name} on {stale[0]} in {lake.root} are missing or stale: run build_sequences first "
+            "(make run)"
+        )
+    for day in days:
+        lake[STEPS, dataset, day].require()
+
+
+def _channels(read: ReadSteps) -> list[str]:
+    names = {name for rows in read(["channel"]) for name in pc.unique(rows.column("channel")).to_pylist()}
+    return sorted(names - {None})
 
 
 def actions_of(dataset: Dataset, channels: Sequence[str], days: Sequence[str]) -> list[str]:

@@ -63,9 +63,9 @@ ENVIRONMENT = os.environ | {
 }  # fmt: skip
 DRIVER_STEPS = (
     ("jobs.build_exposures", "--up-to", DAYS[-1]),
-    ("jobs.build_feature_spec", *SPAN),
     ("jobs.build_sequences", "--from", DAYS[0], "--to", DAYS[1]),
     ("jobs.build_day", "--day", DAYS[-1]),
+    ("jobs.build_feature_spec", *SPAN),
 )
 LAST = ("--day", DAYS[-1])
 LEARNING = (
@@ -106,7 +106,7 @@ def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
 
 
 def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
-    """A Spark step in a new process group."""
+    """A step of the jobs in a new process group."""
     script = str(ROOT / "tests" / "jobs" / "helpers" / "shop_job.py")
     return subprocess.Popen(
         [sys.executable, script, *command(step, lake, raw)],
@@ -115,7 +115,7 @@ def start(step: tuple[str, ...], lake: Lake, raw: Path) -> subprocess.Popen:
 
 
 def finish(step: tuple[str, ...], lake: Lake, raw: Path) -> float:
-    """Run a Spark step to its end; the seconds it took."""
+    """Run a step to its end; the seconds it took."""
     began = time.monotonic()
     process = start(step, lake, raw)
     output, _ = process.communicate(timeout=600)

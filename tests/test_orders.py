@@ -78,8 +78,8 @@ def trained(project: Path, lake: Path, days: list[str]) -> Lake:
         run(project, sys.executable, "-m", module, *flags, *arguments, SPARK_LOCAL_IP="127.0.0.1")
 
     step("jobs.build_exposures", "--raw", str(RAW), *span)
-    step("jobs.build_feature_spec", *span)
     step("jobs.build_sequences", *span)
+    step("jobs.build_feature_spec", *span)
     step("mtorl_model.train", *span, "--max-epochs", "1", "--members", "1")
     return Lake(lake)
 

@@ -44,8 +44,8 @@ def build_small_lake(folder: Path, dataset: str) -> Lake:
     days = lake.days(EXPOSURES, dataset)
     for day in days[-2:]:
         measure(module("jobs.build_journeys", *flags, "--day", day))
-    measure(module("jobs.build_feature_spec", *flags, "--from", days[0], "--to", days[-2]))
     measure(module("jobs.build_sequences", *flags, "--from", days[0], "--to", days[-1]))
+    measure(module("jobs.build_feature_spec", *flags, "--from", days[0], "--to", days[-2]))
     return lake
 
 

@@ -4,23 +4,27 @@ Vocabularies, shares, means and variances come from all training steps (feature_
 information are measured on a bounded sample of steps, drawn by a hash of the exposure.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from scipy.stats import chi2
-from sklearn.metrics import mutual_info_score
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import chdtrc
 
+from features.columns import Floats, Ints, distinct_codes, filled_ints, to_floats
 from jobs.history.feature_statistics import (
     RAREST_CATEGORY,
+    ReadSteps,
+    StepFigures,
     describe_categories,
     describe_numbers,
-    reward_span,
+    log_moments,
     round_to_12_digits,
 )
+from jobs.history.moments import Moments
 from schemas.contract import Column as Input
 from schemas.contract import Role
 from schemas.dataset import Dataset
@@ -41,41 +45,40 @@ class SelectionRules:
 
 
 RULES = SelectionRules()
+_BUCKETS = 1_000_000  # of steps, by exposure_id, from which the sample is drawn
 
 
 def fit_spec(
-    steps: DataFrame, dataset: Dataset, channels: Sequence[str], first_day: str, last_day: str, penalty: float
+    read: ReadSteps, dataset: Dataset, channels: Sequence[str], first_day: str, last_day: str, penalty: float
 ) -> FeatureSpec:
     """The spec of these steps.
 
-    steps: exposure steps of training users only, as jobs.history.steps returns them. penalty: s of equation 3. Raises
-    UserError without any step.
+    read: the steps of training users only. penalty: s of equation 3. Raises UserError without any step.
     """
-    steps = steps.persist()
-    total = steps.count()
-    if total == 0:
+    candidates = (*profile_inputs(dataset), *feature_inputs(dataset))
+    figures = StepFigures.from_steps(read, dataset, candidates, penalty)
+    if figures.total == 0:
         raise UserError(
             f"{dataset.name} has no exposure of a training user from {first_day} to {last_day}: choose more days, or a "
             "log of more users"
         )
+    units = figures.numbers.units()
+    logs, sample = _logs_and_sample(read, dataset, candidates, units, figures.total)
     features = [
-        *describe_numbers(steps, _candidates(dataset, Role.NUMERIC), total),
-        *describe_categories(steps, _candidates(dataset, Role.CATEGORICAL), total),
+        *describe_numbers(_with_role(candidates, Role.NUMERIC), figures, units, logs),
+        *describe_categories(_with_role(candidates, Role.CATEGORICAL), figures),
     ]
-    sample = _sample(steps, dataset, total)
     features = _drop_uninformative([_drop_degenerate(f) for f in features], sample, dataset)
     features = _drop_correlated(features, sample)
-    low, high = reward_span(steps, dataset, penalty)
-    steps.unpersist()
     return FeatureSpec(
         dataset=dataset.name, first_day=first_day, last_day=last_day, channels=tuple(channels),
         gains=dataset.gain_names, gain_weights=tuple(g.weight for g in dataset.gains),
-        reward=RewardScale(penalty, low, high), features=tuple(features),
+        reward=RewardScale(penalty, *figures.reward_span), features=tuple(features),
     )  # fmt: skip
 
 
-def _candidates(dataset: Dataset, role: Role) -> list[Input]:
-    return [c for c in (*profile_inputs(dataset), *feature_inputs(dataset)) if c.role is role]
+def _with_role(candidates: Sequence[Input], role: Role) -> list[Input]:
+    return [c for c in candidates if c.role is role]
 
 
 def _drop_degenerate(feature: Feature) -> Feature:
@@ -90,25 +93,33 @@ def _drop_degenerate(feature: Feature) -> Feature:
     return feature
 
 
-def _sample(steps: DataFrame, dataset: Dataset, total: int) -> pd.DataFrame:
-    """About sample_rows steps at most, the same ones in every run."""
-    names = [c.name for role in (Role.NUMERIC, Role.CATEGORICAL) for c in _candidates(dataset, role)]
-    share = min(1.0, RULES.sample_rows / max(total, 1))
-    buckets = 1_000_000
-    chosen = steps.where(F.pmod(F.xxhash64("exposure_id"), F.lit(buckets)) < int(share * buckets))
-    return chosen.select("exposure_id", "channel", *dataset.gain_names, *names).orderBy("exposure_id").toPandas()
+def _logs_and_sample(
+    read: ReadSteps, dataset: Dataset, candidates: Sequence[Input], units: Mapping[str, float], total: int
+) -> tuple[Moments, pa.Table]:
+    """The moments of the logarithms of the numbers with a unit, and about sample_rows steps at most.
+
+    Exposure ids are hashes, so their remainders draw the same steps in every run, whatever the order of the files.
+    """
+    share = min(1.0, RULES.sample_rows / total)
+    columns = ["exposure_id", "channel", *dataset.gain_names, *(c.name for c in candidates)]
+    logs, chosen = Moments.from_columns(np.empty((0, len(units)))), []
+    for rows in read(columns):
+        logs += log_moments(rows, units)
+        is_chosen_N = rows.column("exposure_id").to_numpy() % _BUCKETS < int(share * _BUCKETS)
+        chosen.append(rows.filter(pa.array(is_chosen_N)))
+    return logs, pa.concat_tables(chosen).sort_by("exposure_id").combine_chunks()
 
 
-def _drop_uninformative(features: Sequence[Feature], sample: pd.DataFrame, dataset: Dataset) -> list[Feature]:
+def _drop_uninformative(features: Sequence[Feature], sample: pa.Table, dataset: Dataset) -> list[Feature]:
     """Drop features that are independent of the channel and of all gains."""
-    has_channel = sample["channel"].notna().to_numpy()
-    all_rows = np.ones(len(sample), dtype=bool)
-    targets = [(has_channel, pd.factorize(sample["channel"][has_channel])[0])]
-    targets += [(all_rows, sample[gain].to_numpy()) for gain in dataset.gain_names]
+    channel = sample.column("channel")
+    has_channel = np.asarray(pc.is_valid(channel))
+    targets = [(has_channel, distinct_codes(channel.drop_null()))]
+    targets += [(np.ones(len(sample), dtype=bool), sample.column(gain).to_numpy()) for gain in dataset.gain_names]
 
     def judge(feature: Feature) -> Feature:
-        codes = _codes(feature, sample[feature.name])
-        information, p_values = zip(*(_dependence(codes[rows], target) for rows, target in targets), strict=True)
+        code_N = _codes(feature, sample.column(feature.name))
+        information, p_values = zip(*(_dependence(code_N[rows], target) for rows, target in targets), strict=True)
         feature = replace(
             feature,
             mutual_information_action=round_to_12_digits(information[0]),
@@ -121,36 +132,36 @@ def _drop_uninformative(features: Sequence[Feature], sample: pd.DataFrame, datas
     return [judge(feature) for feature in features]
 
 
-def _codes(feature: Feature, values: pd.Series) -> np.ndarray:
+def _codes(feature: Feature, values: pa.ChunkedArray) -> Ints:
     """Integer codes of a feature as the model will see it: vocabulary codes or quantile bins; missing has its own."""
     if feature.role == "categorical":
-        index = {value: code for code, value in enumerate(feature.vocabulary, start=1)}
-        return values.map(_text).map(index).fillna(OUT_OF_VOCABULARY).to_numpy(dtype=np.int64)
-    bins = pd.qcut(values.astype("float64"), RULES.bins, labels=False, duplicates="drop")
-    return np.asarray(pd.Series(bins).fillna(-1).to_numpy(dtype=np.int64) + 1)
+        code_or_null = pc.index_in(values.cast(pa.string()), value_set=pa.array(feature.vocabulary, pa.string()))
+        return filled_ints(code_or_null, OUT_OF_VOCABULARY - 1) + 1
+    bins = pd.qcut(to_floats(values), RULES.bins, labels=False, duplicates="drop")
+    return np.nan_to_num(bins, nan=-1).astype(np.int64) + 1
 
 
-def _text(value: object) -> str | None:
-    """As Spark's cast to string writes it: pandas turns an integer column with gaps into floats."""
-    if pd.isna(value):
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _dependence(codes: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+def _dependence(code_N: Ints, target_N: Ints) -> tuple[float, float]:
     """Mutual information in nats, and the p-value of the G-test that it is zero (G = 2 N MI)."""
-    freedom = (len(np.unique(codes)) - 1) * (len(np.unique(target)) - 1)
+    (codes, code_N, size_C), (targets, target_N, size_T) = (
+        np.unique(values_N, return_inverse=True, return_counts=True) for values_N in (code_N, target_N)
+    )
+    freedom = (len(codes) - 1) * (len(targets) - 1)
     if freedom <= 0:
         return 0.0, 1.0
-    information = float(mutual_info_score(codes, target))
-    return information, float(chi2.sf(2 * len(codes) * information, freedom))
+    pairs, size = np.unique(target_N * len(codes) + code_N, return_counts=True)
+    share, log_total = size / len(code_N), math.log(len(code_N))
+    log_product = np.log(size_C[pairs % len(codes)] * size_T[pairs // len(codes)])
+    terms = share * (np.log(size) - log_total) + share * (-log_product + log_total + log_total)
+    information = max(float(terms.sum()), 0.0)
+    return information, float(chdtrc(freedom, 2 * len(code_N) * information))
 
 
-def _drop_correlated(features: Sequence[Feature], sample: pd.DataFrame) -> list[Feature]:
+def _drop_correlated(features: Sequence[Feature], sample: pa.Table) -> list[Feature]:
     """Drop the one of two correlated numbers that has less information on the reward."""
     numeric = [f for f in features if f.kept and f.role == "numeric"]
     numeric.sort(key=lambda f: (-(f.mutual_information_reward or 0.0), f.name))
-    values = pd.DataFrame({f.name: _transformed(f, sample[f.name]) for f in numeric})
+    values = pd.DataFrame({f.name: _transformed(f, to_floats(sample.column(f.name))) for f in numeric})
     correlation = values.corr().abs().fillna(0.0)
     decided: dict[str, Feature] = {}
     kept_names: list[str] = []
@@ -165,6 +176,5 @@ def _drop_correlated(features: Sequence[Feature], sample: pd.DataFrame) -> list[
     return [decided.get(f.name, f) for f in features]
 
 
-def _transformed(feature: Feature, values: pd.Series) -> pd.Series:
-    values = values.astype("float64")
-    return np.log1p(values.clip(lower=0) / feature.unit) if feature.unit else values
+def _transformed(feature: Feature, values_N: Floats) -> Floats:
+    return np.log1p(np.maximum(values_N, 0) / feature.unit) if feature.unit else values_N

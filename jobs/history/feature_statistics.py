@@ -1,18 +1,27 @@
 """Statistics of the training steps: missing values, scale and vocabulary of each candidate feature, reward span.
 
-All of it is aggregated by Spark over all training steps.
+They are added up over all training steps, a table of some rows at a time.
+
+Shapes: N rows of a table, F numbers.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from features.columns import Floats, to_floats
+from jobs.history.moments import Moments
 from schemas.contract import Column as Input
+from schemas.contract import Role
 from schemas.dataset import Dataset
 from schemas.tables.feature_spec import Feature
+
+# Reads the rows again at each call, with these columns, in tables that are not larger than memory allows.
+ReadSteps = Callable[[Sequence[str]], Iterable[pa.Table]]
 
 # Skewness of a number >= 0 beyond which its logarithm is taken.
 _HEAVY_TAIL = 2.0
@@ -21,103 +30,167 @@ RAREST_CATEGORY = 10
 _LARGEST_VOCABULARY = 20_000
 
 
-def describe_numbers(steps: DataFrame, inputs: Sequence[Input], total: int) -> list[Feature]:
+def round_to_12_digits(value: float) -> float:
+    """Twelve significant digits: sums that are added up in another order must not make another spec."""
+    return float(f"{value:.12g}")
+
+
+class NumberFigures:
+    """Moments, smallest value and mean logarithm of the positive values of each number."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.moments = Moments.from_columns(np.empty((0, len(names))))
+        self._min_F = np.full(len(names), np.inf)
+        self._logs = self.moments
+
+    def add(self, rows: pa.Table) -> None:
+        values_NF = numbers(rows, self.names)
+        self.moments += Moments.from_columns(values_NF)
+        self._min_F = np.fmin(self._min_F, np.fmin.reduce(values_NF, axis=0, initial=np.inf))
+        self._logs += Moments.from_columns(np.log(values_NF, where=values_NF > 0, out=np.full_like(values_NF, np.nan)))
+
+    def units(self) -> dict[str, float]:
+        """The typical size of each number >= 0 with a heavy tail.
+
+        The model reads such a number by its order of magnitude, relative to the number's own typical size.
+        """
+        is_heavy_F = (self._min_F >= 0) & (self._logs.count_F > 0) & (self.moments.skewness_F > _HEAVY_TAIL)
+        return {
+            name: round_to_12_digits(math.exp(self._logs.mean_F[f]))
+            for f, name in enumerate(self.names)
+            if is_heavy_F[f]
+        }
+
+
+def numbers(rows: pa.Table, names: Sequence[str]) -> Floats:
+    """[N, F]: columns of rows as numbers; NaN is a missing value."""
+    values_NF = np.empty((len(rows), len(names)))
+    for f, name in enumerate(names):
+        values_NF[:, f] = to_floats(rows.column(name))
+    return values_NF
+
+
+class ValueCounts:
+    """How often each value of a column occurs, as text; null is not counted."""
+
+    def __init__(self) -> None:
+        self._parts: list[pa.Table] = []
+        self._rows = self._distinct = 0
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        counts = pc.value_counts(values.cast(pa.string()).drop_null())
+        self._parts.append(pa.table({"value": counts.field("values"), "count": counts.field("counts")}))
+        self._rows += len(counts)
+        if self._rows > 2 * self._distinct:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        total = pa.concat_tables(self._parts).group_by("value").aggregate([("count", "sum")])
+        self._parts = [pa.table({"value": total.column("value"), "count": total.column("count_sum")})]
+        self._rows = self._distinct = len(total)
+
+    def totals(self) -> pa.Table:
+        """Columns value and count, the most frequent value first, equal counts by the value."""
+        self._add_up()
+        return self._parts[0].sort_by([("count", "descending"), ("value", "ascending")])
+
+
+@dataclass
+class StepFigures:
+    """The figures of all training steps, as far as they have been added."""
+
+    dataset: Dataset
+    penalty: float
+    numbers: NumberFigures
+    categories: dict[str, ValueCounts]
+    total: int = 0
+    low: float = math.inf  # the smallest and the largest g - s w
+    high: float = -math.inf
+
+    @classmethod
+    def from_steps(cls, read: ReadSteps, dataset: Dataset, inputs: Sequence[Input], penalty: float) -> "StepFigures":
+        """The figures of these inputs. penalty: s of equation 3."""
+        names = {role: [c.name for c in inputs if c.role is role] for role in (Role.NUMERIC, Role.CATEGORICAL)}
+        figures = cls(
+            dataset,
+            penalty,
+            NumberFigures(names[Role.NUMERIC]),
+            {name: ValueCounts() for name in names[Role.CATEGORICAL]},
+        )
+        columns = (*names[Role.NUMERIC], *names[Role.CATEGORICAL], "cost", *dataset.gain_names)
+        for rows in read(list(dict.fromkeys(columns))):
+            figures.add(rows)
+        return figures
+
+    def add(self, rows: pa.Table) -> None:
+        if not len(rows):
+            return
+        self.total += len(rows)
+        self.numbers.add(rows)
+        for name, counts in self.categories.items():
+            counts.add(rows.column(name))
+        # Equation 3, gains fused by weight as in equation 18.
+        gain_N = sum((to_floats(rows.column(g.name)) * g.weight for g in self.dataset.gains), np.zeros(len(rows)))
+        reward_N = gain_N - self.penalty * to_floats(rows.column("cost"))
+        self.low = float(np.fmin.reduce(reward_N, initial=self.low))
+        self.high = float(np.fmax.reduce(reward_N, initial=self.high))
+
+    @property
+    def reward_span(self) -> tuple[float, float]:
+        """Smallest and largest g - s w of a step."""
+        return self.low, self.high if self.high > self.low else self.low + 1.0
+
+
+def log_moments(rows: pa.Table, units: Mapping[str, float]) -> Moments:
+    """The moments of log1p(value / unit) of the numbers with a unit; a missing number counts as 0."""
+    values_NF = np.nan_to_num(numbers(rows, list(units)))
+    return Moments.from_columns(np.log1p(np.maximum(values_NF, 0.0) / np.array(list(units.values()))))
+
+
+def describe_numbers(
+    inputs: Sequence[Input], figures: StepFigures, units: Mapping[str, float], logs: Moments
+) -> list[Feature]:
     """Features with missing share, mean and variance; for heavy tails also the unit of the logarithm.
 
-    total: number of steps.
+    logs: the moments of log1p(value / unit), in the order of `units`.
     """
-    if not inputs:
-        return []
-    figures = _aggregate(steps, inputs, {
-        "count": F.count, "min": F.min, "skew": F.skewness, "mean": F.avg, "std": F.stddev_pop,
-        "log": lambda x: F.avg(F.log(F.when(x > 0, x))),
-    })  # fmt: skip
-    # The model reads a number with a heavy tail by its order of magnitude, relative to the number's own typical size.
-    units = {
-        name: round_to_12_digits(math.exp(f["log"]))
-        for name, f in figures.items()
-        if f["log"] is not None and f["min"] >= 0 and f["skew"] is not None and f["skew"] > _HEAVY_TAIL
-    }
-    heavy_tailed = [c for c in inputs if c.name in units]
-    log_figures = _aggregate(steps, heavy_tailed, {"mean": F.avg, "std": F.stddev_pop}, units)
 
     def describe(c: Input) -> Feature:
-        scale = log_figures.get(c.name, figures[c.name])
-        return Feature(
+        f = figures.numbers.names.index(c.name)
+        scale, k = (logs, list(units).index(c.name)) if c.name in units else (figures.numbers.moments, f)
+        count = int(figures.numbers.moments.count_F[f])
+        feature = Feature(
             name=c.name, role="numeric", static=c.static, kept=True,
-            missing_share=1 - figures[c.name]["count"] / max(total, 1),
-            variance=round_to_12_digits(scale["std"] ** 2) if scale["std"] is not None else None,
-            mean=round_to_12_digits(scale["mean"]), std=round_to_12_digits(scale["std"]),
-            unit=units.get(c.name),
+            missing_share=1 - count / max(figures.total, 1), unit=units.get(c.name),
         )  # fmt: skip
+        if not count:
+            return feature
+        std = float(scale.std_F[k])
+        return replace(
+            feature,
+            variance=round_to_12_digits(std**2),
+            mean=round_to_12_digits(float(scale.mean_F[k])),
+            std=round_to_12_digits(std),
+        )
 
     return [describe(c) for c in inputs]
 
 
-def _aggregate(
-    steps: DataFrame,
-    inputs: Sequence[Input],
-    figures: Mapping[str, Callable[[Column], Column]],
-    units: Mapping[str, float | None] | None = None,
-) -> dict[str, dict[str, float | None]]:
-    """{input: {figure: value}} over all steps; with `units`, of log1p(value / unit)."""
-    if not inputs:
-        return {}
-
-    def value(name: str) -> Column:
-        raw = F.col(name).cast("double")
-        return F.log1p(F.greatest(raw, F.lit(0.0)) / units[name]) if units else raw
-
-    row = steps.agg(*(f(value(c.name)).alias(f"{c.name}__{k}") for c in inputs for k, f in figures.items())).first()
-    assert row is not None
-    return {c.name: {k: row[f"{c.name}__{k}"] for k in figures} for c in inputs}
-
-
-def round_to_12_digits(value: float | None) -> float | None:
-    """Twelve significant digits: sums that are added up in another order must not make another spec."""
-    return None if value is None else float(f"{value:.12g}")
-
-
-def describe_categories(steps: DataFrame, inputs: Sequence[Input], total: int) -> list[Feature]:
-    """Features with missing share and vocabulary, the most frequent value first. total: number of steps."""
-    if not inputs:
-        return []
-    pairs = F.array(*(F.struct(F.lit(c.name).alias("name"), F.col(c.name).cast("string").alias("v")) for c in inputs))
-    counted = steps.select(F.inline(pairs)).where(F.col("v").isNotNull()).groupBy("name", "v").count()
-    entry = F.struct((-F.col("count")).alias("rare"), "v")
-    rows = (
-        counted.groupBy("name")
-        .agg(
-            F.sum("count").alias("present"),
-            F.max("count").alias("most"),
-            F.slice(
-                F.array_sort(F.collect_list(F.when(F.col("count") >= RAREST_CATEGORY, entry))),
-                1,
-                _LARGEST_VOCABULARY,
-            ).alias("vocabulary"),
-        )
-        .collect()
-    )
-    by_name = {row["name"]: row for row in rows}
+def describe_categories(inputs: Sequence[Input], figures: StepFigures) -> list[Feature]:
+    """Features with missing share and vocabulary, the most frequent value first."""
 
     def describe(c: Input) -> Feature:
-        row = by_name.get(c.name)
-        feature = Feature(name=c.name, role="categorical", static=c.static, kept=True)
-        if row is None:
-            return replace(feature, missing_share=1.0)
-        vocabulary = tuple(entry["v"] for entry in row["vocabulary"])
-        feature = replace(feature, missing_share=1 - row["present"] / max(total, 1), vocabulary=vocabulary)
-        if row["most"] == total:
+        totals = figures.categories[c.name].totals()
+        counts = totals.column("count").to_numpy()
+        known = int((counts >= RAREST_CATEGORY).sum())  # the first ones
+        feature = Feature(
+            name=c.name, role="categorical", static=c.static, kept=True,
+            missing_share=1 - int(counts.sum()) / max(figures.total, 1),
+            vocabulary=tuple(totals.column("value").slice(0, min(known, _LARGEST_VOCABULARY)).to_pylist()),
+        )  # fmt: skip
+        if counts.max(initial=0) == figures.total:
             return replace(feature, kept=False, reason="constant: one value only")
         return feature
 
     return [describe(c) for c in inputs]
-
-
-def reward_span(steps: DataFrame, dataset: Dataset, penalty: float) -> tuple[float, float]:
-    """Smallest and largest g - s w of a step (equation 3, gains fused by weight as in equation 18). penalty: s."""
-    gain = sum((F.col(g.name) * g.weight for g in dataset.gains), F.lit(0.0))
-    row = steps.agg(F.min(gain - penalty * F.col("cost")), F.max(gain - penalty * F.col("cost"))).first()
-    assert row is not None
-    low, high = float(row[0] or 0.0), float(row[1] or 0.0)
-    return low, high if high > low else low + 1.0

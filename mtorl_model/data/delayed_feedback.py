@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.user_splits import rows_of_split
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read, read_tables
-from mtorl_model.data.user_splits import rows_of_split
 from schemas.dataset import Dataset
 from schemas.json_config import JsonConfig, require
 from schemas.splits import TRAIN

@@ -85,13 +85,6 @@ _TABLES = (
     RegisteredTable(EXPOSURES, "the day's ad exposures", exposures.exposures, audited_with=(QUARANTINE,)),
     RegisteredTable(QUARANTINE, "raw rows that cannot be exposures", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
     RegisteredTable(JOURNEYS, "every user's journey so far", journeys.journeys, history=(EXPOSURES,)),
-    RegisteredTable(
-        FEATURE_SPEC,
-        "which inputs the model sees",
-        _for_all_datasets(feature_spec.FEATURE_SPEC_TABLE),
-        history=(EXPOSURES,),
-        daily=False,
-    ),
     RegisteredTable(STEPS, "what was known before each exposure", steps.steps, history=(EXPOSURES,)),
     RegisteredTable(
         ITEM_HISTORY,
@@ -105,6 +98,13 @@ _TABLES = (
         sequences.sequences,
         history=(EXPOSURES,),
         audited_with=(STEPS,),
+    ),
+    RegisteredTable(
+        FEATURE_SPEC,
+        "which inputs the model sees",
+        _for_all_datasets(feature_spec.FEATURE_SPEC_TABLE),
+        history=(EXPOSURES, STEPS),
+        daily=False,
     ),
     RegisteredTable(
         PREQUENTIAL,

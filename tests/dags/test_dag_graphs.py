@@ -18,12 +18,12 @@ from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
     "build_exposures": {"audit_raw_rows"},
-    "audit_raw_rows": {"build_journeys", "build_feature_spec"},
+    "audit_raw_rows": {"build_journeys"},
     "build_journeys": {"audit_journeys"},
-    "build_feature_spec": {"audit_feature_spec"},
     "audit_journeys": {"build_sequences"},
+    "build_sequences": {"build_feature_spec"},
+    "build_feature_spec": {"audit_feature_spec"},
     "audit_feature_spec": {"audit_sequences"},
-    "build_sequences": {"audit_sequences"},
     "audit_sequences": {"train"},
     "train": {"evaluate"},
     "evaluate": set(),

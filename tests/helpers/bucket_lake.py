@@ -32,9 +32,11 @@ class BucketLake:
     def __init__(self, folder: Path, dataset: Dataset, frame: pd.DataFrame) -> None:
         self.lake, self.dataset, self.frame = Lake(folder), dataset, frame
         self.days = sorted(frame.ds.unique())
-        table = exposures(dataset)
         for day in self.days:
-            self._publish(table, day, user_chunk(frame[frame.ds == day], dataset, 0).exposures)
+            self.publish_exposures(day, frame)
+
+    def publish_exposures(self, day: str, frame: pd.DataFrame) -> None:
+        self._publish(exposures(self.dataset), day, user_chunk(frame[frame.ds == day], self.dataset, 0).exposures)
 
     def publish_journeys(self, day: str) -> None:
         """Journeys as of the end of the day, from all exposures up to it."""
@@ -64,11 +66,12 @@ class BucketLake:
         return list(job(0))
 
     def publish(self, stored: Sequence[StoredFile], days: Sequence[str]) -> None:
-        """Publish the files of both tables."""
+        """Publish the files of both tables, built from the present exposures."""
+        inputs = self.lake.history_inputs(EXPOSURES, self.dataset, days)
         for table in (steps(self.dataset), sequences(self.dataset)):
             files = {day: (file,) for name, day, file in stored if name == table.name}
             commit_built_days(
-                self.lake, table, self.dataset, days, files, inputs=lambda _: {},
+                self.lake, table, self.dataset, days, files, inputs=inputs.__getitem__,
                 replaces=self.lake.present(table.name, self.dataset, days),
             )  # fmt: skip
 

@@ -46,6 +46,12 @@ def summaries_of(chunk: UserChunk, dataset: Dataset) -> pa.Table:
     return pa.table(columns | {SUMMARY: pa.array(summaries, _summary_type(dataset))})
 
 
+def exposure_steps(frame: pd.DataFrame, dataset: Dataset) -> pa.Table:
+    """The steps of all exposures, with their outcomes and profiles. frame: contract columns of exposures plus ds."""
+    chunk = user_chunk(frame, dataset, dataset.end_of_day_ms(frame.ds.max()))
+    return point_in_time_steps(chunk, dataset, STRICTLY_BEFORE).slice(0, len(chunk.exposures))
+
+
 def _summary_type(dataset: Dataset) -> pa.DataType:
     names = ("next_step", *RUNNING_TOTALS, "memory")
     fields = [(name, arrow_type(journeys(dataset).column(name).dtype)) for name in names]

@@ -84,7 +84,7 @@ def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeyp
     lake, customers, days = Lake(tmp_path / "lake"), 150, ["2024-03-30", "2024-03-31", "2024-04-01"]
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *sent_to(customers), "c0;never;sms;0;0;;"]))
     monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
-    for job in (build_exposures, build_journeys, build_feature_spec, build_sequences):
+    for job in (build_exposures, build_journeys, build_sequences):
         monkeypatch.setattr(job, "spark_session", lambda *_, **__: nullcontext(spark))
 
     def run(entry_point, *arguments: str) -> None:
@@ -100,8 +100,8 @@ def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeyp
     assert lake.days("exposures", "shop") == days
     audit("exposures", "quarantine")
     run(build_journeys, "--day", days[-1])
-    run(build_feature_spec, *span)
     run(build_sequences, *span)
+    run(build_feature_spec, *span)
     audit("journeys", "feature_spec", "sequences")
     run(train, *span, "--max-epochs", "2", "--members", "1", "--device", "cpu")
     run(evaluate, "--split", "test", "--out", str(tmp_path / "metrics.json"))

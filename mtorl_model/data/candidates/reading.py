@@ -15,12 +15,12 @@ from features.candidate_inputs import (
     task_names,
     with_gains_known_by,
 )
+from features.user_splits import split_indices
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of_tasks
-from mtorl_model.data.user_splits import split_indices
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.errors import UserError

@@ -62,8 +62,8 @@ def _build(jobs: Jobs, raw: Path) -> None:
     days = jobs.lake.days("exposures", jobs.dataset)
     for day in days[-2:]:
         jobs.ok("build_journeys", "--day", day)
-    jobs.ok("build_feature_spec", "--from", days[0], "--to", days[-1])
     jobs.ok("build_sequences", "--from", days[0], "--to", days[-1])
+    jobs.ok("build_feature_spec", "--from", days[0], "--to", days[-1])
     for day in days[-2:]:
         publish_scores(jobs.lake, get_dataset(jobs.dataset), day)
 

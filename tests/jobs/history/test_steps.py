@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from naive_history import comparable, naive_inputs
-from pyspark.sql import functions as F
-from random_exposures import day, random_exposures, to_spark
+from random_exposures import day, random_exposures
 from unknown_shuffled import with_the_unknown_shuffled
+from user_chunks import user_chunk
 
 from features import visibility
-from jobs.history import whole_users
-from jobs.history.steps import EXPOSURE, KIND, steps_with_inputs
+from features.point_in_time import EXPOSURE, KIND, point_in_time_steps
 from schemas.contract import Known
 from schemas.dataset import Dataset, get_dataset
 from schemas.steps import input_columns
@@ -19,12 +18,11 @@ DATASETS = ["kuairand", "criteo"]
 DAYS = 3
 
 
-def steps_of(spark, frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+def steps_of(frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Exposure and query steps as pandas, one row a step."""
-    rows = to_spark(spark, frame, dataset)
-    as_of = dataset.end_of_day_ms(day(DAYS - 1))
-    steps = steps_with_inputs(rows, None, dataset, as_of)
-    return pd.DataFrame([r.asDict() for r in steps.orderBy("user_id", "exposed_at_ms", "exposure_id").collect()])
+    chunk = user_chunk(frame, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
+    steps = pd.DataFrame(point_in_time_steps(chunk, dataset, visibility.STRICTLY_BEFORE).to_pylist())
+    return steps.sort_values(["user_id", "exposed_at_ms", "exposure_id"], ignore_index=True)
 
 
 def column(steps: pd.DataFrame, name: str) -> list:
@@ -32,10 +30,10 @@ def column(steps: pd.DataFrame, name: str) -> list:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_inputs_equal_the_oracle(spark, name):
+def test_inputs_equal_the_oracle(name):
     dataset = get_dataset(name)
     frame = random_exposures(dataset, users=6, rows=90, days=DAYS, seed=1)
-    steps = steps_of(spark, frame, dataset)
+    steps = steps_of(frame, dataset)
     assert len(steps) == len(frame) + frame.user_id.nunique()
     for user_id, user_steps in steps.groupby("user_id"):
         user = frame[frame.user_id == user_id]
@@ -54,13 +52,18 @@ def test_inputs_equal_the_oracle(spark, name):
 NOT_STRICTLY = "right"
 
 
-def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
-    """Input columns that change at a step, or before it, when only the unknown changes."""
+def leaking_columns(dataset: Dataset, seed: int, known_at_once: str | None = None) -> set[str]:
+    """Input columns that change at a step, or before it, when only the unknown changes.
+
+    known_at_once: a late gain's time, which is replaced by the time of the exposure: a planted leak.
+    """
     frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=seed)
     rng = np.random.default_rng(seed)
     cuts = {u: int(rng.choice(times)) for u, times in frame.groupby("user_id").exposed_at_ms}
-    before = steps_of(spark, frame, dataset)
-    after = steps_of(spark, with_the_unknown_shuffled(frame, dataset, cuts, seed), dataset)
+    logs = [frame, with_the_unknown_shuffled(frame, dataset, cuts, seed)]
+    if known_at_once:
+        logs = [log.assign(**{known_at_once: log.exposed_at_ms}) for log in logs]
+    before, after = (steps_of(log, dataset) for log in logs)
     seen = (before[KIND] == EXPOSURE) & (before.exposed_at_ms <= before.user_id.map(cuts))
     assert seen.sum() > 150
     assert (seen & (before.exposed_at_ms == before.user_id.map(cuts))).sum() > 25  # ties at the cut are in
@@ -69,31 +72,26 @@ def leaking_columns(spark, dataset: Dataset, seed: int) -> set[str]:
 
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_input_changes_when_the_unknown_is_shuffled(spark, name, seed):
-    assert leaking_columns(spark, get_dataset(name), seed) == set()
+def test_no_input_changes_when_the_unknown_is_shuffled(name, seed):
+    assert leaking_columns(get_dataset(name), seed) == set()
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_equal_time_stamps_would_leak_if_the_frame_held_them(spark, name, monkeypatch):
+def test_equal_time_stamps_would_leak_if_the_frame_held_them(name, monkeypatch):
     monkeypatch.setattr(visibility, "STRICTLY_BEFORE", NOT_STRICTLY)
-    leaks = leaking_columns(spark, get_dataset(name), 1)
+    leaks = leaking_columns(get_dataset(name), 1)
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
 
 
-def test_conversions_would_leak_if_known_with_their_exposure(spark, monkeypatch):
-    def known_at_once(exposures, dataset):
-        return facts(exposures.withColumn("conversion_at_ms", F.col("exposed_at_ms")), dataset)
-
-    facts = whole_users._exposure_facts
-    monkeypatch.setattr(whole_users, "_exposure_facts", known_at_once)
-    leaks = leaking_columns(spark, get_dataset("criteo"), 1)
+def test_conversions_would_leak_if_known_with_their_exposure():
+    leaks = leaking_columns(get_dataset("criteo"), 1, known_at_once="conversion_at_ms")
     assert leaks == {"seen_conversion", "new_conversion", "since_conversion_s", "seen_by_channel", "new_by_channel"}
 
 
 @pytest.mark.parametrize(
     ("name", "known"), [("play_time_ms", Known.AFTER), ("video_id", Known.WITH), ("tag", Known.WITH)]
 )
-def test_a_column_declared_before_though_known_later_is_caught(spark, name, known):
+def test_a_column_declared_before_though_known_later_is_caught(name, known):
     """The present row's outcome among the inputs: the leak that a wrong contract would plant."""
     from dataclasses import replace
 
@@ -110,6 +108,6 @@ def test_a_column_declared_before_though_known_later_is_caught(spark, name, know
     frame = random_exposures(dataset, users=25, rows=400, days=DAYS, seed=3)
     cuts = {u: int(times.iloc[0]) for u, times in frame.groupby("user_id").exposed_at_ms}
     shuffled = with_the_unknown_shuffled(frame, dataset, cuts, 3)
-    before, after = (steps_of(spark, f[frame.columns], wrong) for f in (frame, shuffled))
+    before, after = (steps_of(f[frame.columns], wrong) for f in (frame, shuffled))
     assert honest[name] is known
     assert column(before, name) != column(after, name)

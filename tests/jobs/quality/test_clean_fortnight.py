@@ -31,8 +31,8 @@ def test_a_clean_fortnight_has_at_most_one_warning(spark, tmp_path, monkeypatch,
     days = lake.days("exposures", layout)
     assert len(days) == WEEK + FORTNIGHT
     training_days, fortnight = days[3:WEEK], days[WEEK:]
-    jobs.ok("build_feature_spec", "--from", training_days[0], "--to", training_days[-1])
     jobs.ok("build_sequences", "--from", days[0], "--to", days[-1])
+    jobs.ok("build_feature_spec", "--from", training_days[0], "--to", training_days[-1])
     for day in fortnight if nights else days[-1:]:
         jobs.ok("build_journeys", "--day", day)
     if nights:
