@@ -8,9 +8,11 @@ journeys that do, or from the first exposure: the same rows, more work. Journeys
 
 from pyspark.sql import SparkSession
 
-from jobs.history.journeys import fold
-from jobs.history.resume import newest_fresh_journeys, read_exposures
-from jobs.spark.partitions import publish_days
+from jobs.history.bucket_journeys import JourneyJob
+from jobs.history.resume import earlier_history
+from jobs.spark.buckets import in_each_bucket
+from jobs.spark.partitions import commit_built_days, day_chunks
+from jobs.spark.progress import describe_job
 from jobs.spark.session import Session, spark_session
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.lake import Lake
@@ -19,7 +21,7 @@ from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
-from schemas.tables import JOURNEYS
+from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.journeys import journeys
 
 
@@ -55,11 +57,18 @@ def build(
 ) -> Manifest:
     """Publish the journeys as of the end of the day."""
     replaces = lake.present(JOURNEYS, dataset, [day])
-    earlier_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
-    exposures = read_exposures(spark, lake, dataset, [*days_since, day])
-    rows = fold(exposures, earlier_journeys, dataset, day)
-    return publish_days(
-        spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs, replaces=replaces
+    history = earlier_history(lake, dataset, day, day, required_code)
+    job = JourneyJob(
+        dataset=dataset,
+        folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS)},
+        exposures=history.exposures,
+        chunks=day_chunks(list(history.exposures)),
+        earlier_journeys=history.journeys,
+    )
+    describe_job(spark, "writing journeys")
+    files = in_each_bucket(spark, job).get(JOURNEYS, {})
+    return commit_built_days(
+        lake, journeys(dataset), dataset, [day], files, inputs=lambda _: inputs, replaces=replaces
     )[day]
 
 

@@ -1,16 +1,18 @@
 """Where a build starts: at the newest earlier journeys that are fresh, or at the first exposure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.history.journeys import fold
 from jobs.spark.partitions import read_days
 from lakehouse.lake import Lake
-from lakehouse.published_days import days_before, newest_fresh_day
+from lakehouse.published_days import days_before, exposure_days, newest_fresh_day
+from lakehouse.storage.delta_table import DataFile, FilesByValue
 from schemas.dataset import Dataset
 from schemas.days import day_before
-from schemas.tables import JOURNEYS
+from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
 
@@ -35,6 +37,33 @@ def newest_fresh_journeys(
 def newest_fresh_journeys_day(lake: Lake, dataset: Dataset, day: str, required_code: str | None = None) -> str | None:
     """The day of the newest `journeys` before `day` that still match the exposures; None without any."""
     return newest_fresh_day(lake, JOURNEYS, dataset, day, required_code)
+
+
+@dataclass(frozen=True)
+class EarlierHistory:
+    """The files that a build reads: the earlier journeys it starts from, none without any, and exposures by day."""
+
+    journeys: tuple[DataFile, ...]
+    exposures: FilesByValue
+
+
+def earlier_history(
+    lake: Lake, dataset: Dataset, day: str, last: str, required_code: str | None = None
+) -> EarlierHistory:
+    """The newest fresh journeys before `day`, and the exposures since then, up to `last`.
+
+    As a rule the journeys are of the day before. If those are missing or stale, they are of an earlier day; if all are,
+    there are none, and the exposures are of all days. To fold several days together gives the same rows as to fold them
+    day by day. required_code: the code version that must have built the journeys, None for any.
+
+    Raises UserError if a day has no exposures or if the audit of one of these tables failed.
+    """
+    journeys_day = newest_fresh_journeys_day(lake, dataset, day, required_code)
+    days = [d for d in exposure_days(lake, dataset, None, last) if d > (journeys_day or "")]
+    read = [lake[JOURNEYS, dataset, journeys_day]] if journeys_day else []
+    for partition in (*read, *(lake[EXPOSURES, dataset, d] for d in days)):
+        partition.require()
+    return EarlierHistory(read[0].data_files() if read else (), lake.present(EXPOSURES, dataset, days))
 
 
 def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:

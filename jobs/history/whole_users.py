@@ -16,11 +16,11 @@ from pyspark.sql import functions as F
 from features import visibility
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import Side
+from jobs.history.bucket_exposures import facts_of_exposures
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
-from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.steps import known_after_columns, outcome_columns, profile_inputs
+from schemas.steps import profile_inputs
 from schemas.tables.journeys import journeys
 
 # A chunk ends with the user who brings it to one of these. A summary of forty steps is one row of about 10,000 bytes.
@@ -90,13 +90,6 @@ def _whole_users(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _exposure_facts(exposures: DataFrame, dataset: Dataset) -> DataFrame:
     return exposures.select(*facts_of_exposures(dataset), DS)
-
-
-def facts_of_exposures(dataset: Dataset) -> list[str]:
-    """The columns of `exposures` that steps are computed from."""
-    columns = (*outcome_columns(dataset), *known_after_columns(dataset), *dataset.features(Known.BEFORE))
-    names = ("user_id", *(c.name for c in (*columns, *profile_inputs(dataset))))
-    return list(dict.fromkeys((*names, *filter(None, [dataset.sessions.column]))))
 
 
 def _summary_facts(earlier_journeys: DataFrame, dataset: Dataset) -> DataFrame:

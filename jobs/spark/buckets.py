@@ -50,16 +50,16 @@ def files_of_bucket(files: Mapping[str, Iterable[DataFile]], bucket: int) -> dic
 class BucketWriter:
     """Writes the rows of one bucket to a file for each day of a table, and stores the files when the block ends."""
 
-    def __init__(self, table: Table, folder: str, bucket: int) -> None:
+    def __init__(self, table: Table, folder: str, bucket: int, rows_per_group: int = ROWS_PER_GROUP) -> None:
         """folder: of the table, as a path or a URI."""
-        self._table, self._folder, self._bucket = table, folder, bucket
+        self._table, self._folder, self._bucket, self._rows_per_group = table, folder, bucket, rows_per_group
         self._schema = stored_schema(table)
         self._open = ExitStack()
         self.stored: list[StoredFile] = []
 
     def __enter__(self) -> Self:
         self._work = self._open.enter_context(work_folder())
-        self._files = self._open.enter_context(DayFiles(self._work, ROWS_PER_GROUP))
+        self._files = self._open.enter_context(DayFiles(self._work, self._rows_per_group))
         return self
 
     def add(self, rows: pa.Table) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.spark.day_files import DayFiles
 from jobs.spark.progress import describe_job
 from jobs.spark.worker_tables import WorkerTable, arrow_schema
-from lakehouse.arrow_types import stored_schema
+from lakehouse.arrow_types import in_schema, stored_schema
 from lakehouse.code_version import code_version
 from lakehouse.lake import DS, Lake, NewDay
 from lakehouse.lake import publish_days as commit_days
@@ -74,15 +74,9 @@ def _read_in_workers(spark: SparkSession, folder: str, files: Sequence[DataFile]
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 day = path.partition("/")[0].removeprefix(f"{DS}=")
                 with open_parquet(local_file(located(folder), DataFile(path, size, 0))) as file:
-                    stored = set(file.schema_arrow.names)
                     for rows in file.iter_batches(ROWS_PER_GROUP_WITH_LISTS, columns=names):
-                        # A file may be older than a column of the contract.
-                        columns = [
-                            rows.column(name) if name in stored else pa.nulls(len(rows), schema.field(name).type)
-                            for name in names
-                        ]
-                        table_rows = pa.table([*columns, pa.repeat(day, len(rows))], [*names, DS])
-                        yield from table_rows.cast(schema).to_batches()
+                        dated = pa.Table.from_batches([rows]).append_column(DS, pa.repeat(day, len(rows)))
+                        yield from in_schema(dated, schema).to_batches()
 
     listed = spark.createDataFrame([(file.path, file.size) for file in files], "path string, size bigint")
     return listed.repartition(min(len(files), spark.sparkContext.defaultParallelism * 4)).mapInArrow(read, ddl)

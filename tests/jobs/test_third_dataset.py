@@ -12,10 +12,10 @@ from shop import SHOP, sent_to
 
 import schemas.dataset
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.history.journeys import fold
 from jobs.raw.files import find_raw_files
 from jobs.raw.rows import DS, read_rows
 from lakehouse.lake import Lake
+from lakehouse.storage.data_files import read_file
 from mtorl_model import evaluate, plan_budget, score, train
 from schemas.tables.exposures import exposures as exposures_table
 
@@ -58,12 +58,13 @@ def test_an_invented_log_becomes_exposures(shop_rows):
 def test_its_exposures_become_journeys_and_windows(shop_rows, tmp_path):
     exposures = shop_rows.where(f"{FATE} = '{EXPOSURE}'")
     day = "2024-03-31"
-    journeys = {row.user_id: row for row in fold(exposures, None, SHOP, day).to_dataframe().collect()}
-    assert set(journeys) == {"ann", "bob"}
-    assert journeys["ann"].next_step.seen_order == 1
-    assert journeys["ann"].age == 41
-
     lake = BucketLake(tmp_path, SHOP, exposures.toPandas()[[*exposures_table(SHOP).column_names, DS]])
+    rows = read_file(lake.lake.table("journeys", SHOP), lake.build_journeys(day)).to_pylist()
+    journeys = {row["user_id"]: row for row in rows}
+    assert set(journeys) == {"ann", "bob"}
+    assert journeys["ann"]["next_step"]["seen_order"] == 1
+    assert journeys["ann"]["age"] == 41
+
     stored = lake.build([day], window_steps=4)
     (window,) = lake.read(stored, "sequences").to_pylist()
     places = {name: window[name] for name in ("padding", "first_step", "first_label", "last_step")}
