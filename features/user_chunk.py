@@ -80,6 +80,25 @@ class UserChunk:
             as_of_ms=as_of_ms,
         )
 
+    @classmethod
+    def of_all_users(cls, exposures: pa.Table, summaries: pa.Table, as_of_ms: int) -> "UserChunk":
+        """The users of the exposures and those of the summaries, both in the order of users. See from_exposures."""
+        user_id = pa.chunked_array([*summaries.column("user_id").chunks, *exposures.column("user_id").chunks])
+        number = to_ints(pc.rank(user_id, tiebreaker="dense")) - 1
+        summary_user, user_N = np.split(number, [len(summaries)])
+        _, first_row_U = np.unique(number, return_index=True)
+        summary_row_U = np.full(len(first_row_U), NO_ROW)
+        summary_row_U[summary_user] = np.arange(len(summaries))
+        return cls(
+            exposures=exposures,
+            user_N=user_N,
+            exposed_at_ms_N=to_ints(exposures.column("exposed_at_ms")),
+            summaries=summaries.take(row_indices(summary_row_U)).combine_chunks(),  # read dozens of times
+            has_summary_U=summary_row_U != NO_ROW,
+            user_id_U=user_id.take(pa.array(first_row_U)),
+            as_of_ms=as_of_ms,
+        )
+
     def summary(self, *path: str) -> pa.Array:
         """[U]: a field of the summaries, named by the path to it."""
         value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()

@@ -20,8 +20,7 @@ from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, s
 from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.publish import publish_log
 from jobs.raw.rows import require_usable
-from jobs.spark.session import spark_session
-from jobs.spark.worker_tables import starting_workers
+from jobs.spark.context import spark_context, starting_workers
 from lakehouse.arguments import (
     add_accept_few_rows,
     add_day_range,
@@ -67,7 +66,7 @@ def main() -> None:
     plan = BuildPlan(lake, dataset, index, request)
     built: list[str] = []
     if changed or plan.days_to_build():
-        with spark_session(f"exposures {dataset.name}") as spark, starting_workers(spark):
+        with spark_context(f"exposures {dataset.name}") as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files)
             plan = replace(plan, index=read_changed_files(lake, log))
             if built := plan.days_to_build():

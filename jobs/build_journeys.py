@@ -6,12 +6,14 @@ If the journeys of the day before are missing or no longer match the exposures, 
 journeys that do, or from the first exposure: the same rows, more work. Journeys that are fresh are left alone.
 """
 
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
-from jobs.history.journeys import fold
-from jobs.history.resume import newest_fresh_journeys, read_exposures
-from jobs.spark.partitions import publish_days
-from jobs.spark.session import Session, spark_session
+from jobs.history.bucket_journeys import JourneyJob
+from jobs.history.resume import earlier_history
+from jobs.spark.buckets import in_each_bucket
+from jobs.spark.context import OpenContext, spark_context
+from jobs.spark.partitions import commit_built_days, day_chunks
+from jobs.spark.progress import describe_job
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
@@ -19,7 +21,7 @@ from lakehouse.published_days import exposure_days
 from schemas.dataset import Dataset
 from schemas.days import checked_day
 from schemas.errors import exit_with_one_line
-from schemas.tables import JOURNEYS
+from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.journeys import journeys
 
 
@@ -32,10 +34,10 @@ def main() -> None:
     dataset, lake, code = dataset_of(args), lake_of(args), required_code_of(args, "jobs")
     day = exposure_days(lake, dataset, checked_day(args.day) if args.day else None, args.day)[-1]
 
-    update(lake, dataset, day, code, spark_session)
+    update(lake, dataset, day, code, spark_context)
 
 
-def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, session: Session) -> None:
+def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, opened: OpenContext) -> None:
     """Build the day's journeys unless they are fresh, and print one line about them."""
     partition = lake[JOURNEYS, dataset, day]
     inputs, published = partition.current_inputs(), partition.manifest
@@ -43,7 +45,7 @@ def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, se
         print(f"journeys {dataset.name} {day}: fresh, left alone")
         return
     lake.require_writable()
-    with session(f"journeys {dataset.name} {day}") as spark:
+    with opened(f"journeys {dataset.name} {day}") as spark:
         manifest = build(spark, lake, dataset, day, inputs, required_code)
     unchanged = published is not None and published.fingerprint == manifest.fingerprint
     note = " (the same content as before)" if unchanged else ""
@@ -51,15 +53,22 @@ def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, se
 
 
 def build(
-    spark: SparkSession, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
+    spark: SparkContext, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
 ) -> Manifest:
     """Publish the journeys as of the end of the day."""
     replaces = lake.present(JOURNEYS, dataset, [day])
-    earlier_journeys, days_since = newest_fresh_journeys(spark, lake, dataset, day, required_code)
-    exposures = read_exposures(spark, lake, dataset, [*days_since, day])
-    rows = fold(exposures, earlier_journeys, dataset, day)
-    return publish_days(
-        spark, rows, lake, journeys(dataset), dataset, [day], inputs=lambda _: inputs, replaces=replaces
+    history = earlier_history(lake, dataset, day, day, required_code)
+    job = JourneyJob(
+        dataset=dataset,
+        folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS)},
+        exposures=history.exposures,
+        chunks=day_chunks(list(history.exposures)),
+        earlier_journeys=history.journeys,
+    )
+    describe_job(spark, "writing journeys")
+    files = in_each_bucket(spark, job).get(JOURNEYS, {})
+    return commit_built_days(
+        lake, journeys(dataset), dataset, [day], files, inputs=lambda _: inputs, replaces=replaces
     )[day]
 
 

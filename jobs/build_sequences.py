@@ -8,7 +8,7 @@ spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY]
 """
 
 from jobs.history.step_tables import update_steps
-from jobs.spark.session import spark_session
+from jobs.spark.context import spark_context
 from lakehouse.arguments import (
     add_day_range,
     add_lake,
@@ -41,7 +41,7 @@ def main() -> None:
         days = days_to_update(lake, dataset, checked_day(args.up_to), SEQUENCES)
     else:
         days = exposure_days(lake, dataset, *day_range_of(args))
-    update_steps(lake, dataset, days, args.steps, code, spark_session)
+    update_steps(lake, dataset, days, args.steps, code, spark_context)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from jobs.raw.index import event_views
 from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import require_usable
-from jobs.spark.session import spark_session
+from jobs.spark.context import spark_context
 from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
 from schemas.printable import counted
@@ -29,7 +29,7 @@ def main() -> None:
     dataset = dataset_of(args)
     require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
-    with spark_session(f"days of {dataset.name}") as spark:
+    with spark_context(f"days of {dataset.name}") as spark:
         blocks = RawLog(spark, dataset, files).blocks({n for view in event_views(dataset) for n in files[view].by_name})
         calendar = LogCalendar(usable_rows_by_day(blocks, blocks.fingerprints()), dataset.quality)
     first_day, last_day = calendar.days(few_rows=args.accept_few_rows)

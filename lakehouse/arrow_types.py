@@ -31,6 +31,15 @@ def stored_schema(table: Table) -> pa.Schema:
     return pa.schema([(column.name, arrow_type(column.dtype)) for column in table.columns])
 
 
+def in_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with these columns and types. A file may be older than a column of the contract, which then is null."""
+    columns = [
+        rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema.names).cast(schema)
+
+
 def _top_level_parts(text: str) -> list[str]:
     """The text cut at commas outside angle brackets."""
     parts, depth = [""], 0

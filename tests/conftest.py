@@ -22,16 +22,6 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
-# A test has a hundred rows: compiling code for them would take most of its time.
-_FOR_TINY_DATA = {
-    "spark.sql.shuffle.partitions": "1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.driver.extraJavaOptions": JAVA_OPTIONS,
-}
-
-
 # The approximate seconds of a test, by its markers; a test without markers takes less than a second.
 _SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0}
 
@@ -95,20 +85,26 @@ def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator["SparkSession"]:  # noqa: F821 - importing pyspark here would slow every test run
-    """One small Spark session for all tests of a process."""
+def spark() -> Iterator["SparkContext"]:  # noqa: F821 - importing pyspark here would slow every test run
+    """One small Spark context for all tests of a process."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    from pyspark import SparkConf, SparkContext
+
+    from jobs.spark.context import configured
+
+    settings = configured(SparkConf()).setAppName("tests").set("spark.driver.extraJavaOptions", JAVA_OPTIONS)
+    context = SparkContext(conf=settings)
+    context.setLogLevel("ERROR")
+    yield context
+    context.stop()
+
+
+@pytest.fixture(scope="session")
+def spark_sql(spark: "SparkContext") -> "SparkSession":  # noqa: F821 - as above
+    """Spark SQL, which the product does not use: to compare with it, and as a consumer of tables."""
     from pyspark.sql import SparkSession
 
-    from jobs.spark.session import configured
-
-    builder = configured(SparkSession.builder.appName("tests"))
-    for key, value in _FOR_TINY_DATA.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    yield session
-    session.stop()
+    return SparkSession(spark, options={"spark.sql.shuffle.partitions": "1"})
 
 
 @pytest.fixture(scope="session")

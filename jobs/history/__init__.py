@@ -2,10 +2,12 @@
 
 resume              the newest journeys that a build can start from
 step_tables         the tables `steps`, `sequences` and `item_history` of a range of days
+bucket_exposures    the exposures of one bucket of users, in chunks of whole users
 bucket_steps        the steps and windows of one bucket of users
+bucket_journeys     the journeys of one bucket of users
+journey_summaries   earlier journeys as the arithmetic of later steps needs them
 windows             exposures -> windows of n steps
 item_history        the table `item_history` of a day
-whole_users         brings all rows of a user together and computes them in Spark's workers
 journeys            exposures -> journeys, from an earlier day's journeys on
 journey_steps       the steps of journeys in order, remembered ones and new ones
 training_steps      the steps of training users, for the feature spec

@@ -11,24 +11,22 @@ from features.columns import to_ints
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
-from jobs.history.whole_users import facts_of_exposures
+from jobs.history.bucket_exposures import exposures_of_bucket, whole_users
+from jobs.history.journey_summaries import (
+    JOURNEYS_PER_READ,
+    columns_of_summaries,
+    summary_schema,
+    to_summaries,
+)
 from jobs.history.windows import cut_windows
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
-from lakehouse.arrow_types import arrow_type
-from lakehouse.storage.data_files import local_file, open_parquet, read_file
+from lakehouse.storage.data_files import local_file, open_parquet
 from lakehouse.storage.delta_table import DataFile, FilesByValue
 from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.steps import profile_inputs
 from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
-from schemas.tables.journeys import journeys
 from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
-
-_CHUNK_ROWS = 20_000  # a chunk of users ends with the user who brings it to this number of exposures
-_MAX_ROWS_OF_A_USER = 2_000_000  # all rows of a user are computed together, and each takes several kilobytes
-_JOURNEYS_PER_READ = 1024  # a journey takes about 10,000 bytes
 
 
 @dataclass(frozen=True)
@@ -75,76 +73,19 @@ class BucketJob:
         self, files: Mapping[str, DataFile], summaries: pa.Table, as_of_ms: int
     ) -> Iterator[tuple[UserChunk, pa.Table]]:
         """Chunks of whole users with their steps (features.point_in_time.point_in_time_steps)."""
-        folder, names = located(self.folders[EXPOSURES]), facts_of_exposures(self.dataset)
-        tables = [
-            rows.append_column(DS, pa.repeat(day, len(rows)))
-            for day, file in files.items()
-            for rows in [read_file(folder, file, names)]
-        ]
-        for rows in whole_users(pa.concat_tables(tables)) if tables else ():
+        for rows in whole_users(exposures_of_bucket(self.folders[EXPOSURES], files, self.dataset)):
             chunk = UserChunk.from_exposures(rows, summaries, as_of_ms)
             yield chunk, point_in_time_steps(chunk, self.dataset, self.side)
 
     def _earlier_summaries(self, files: Iterable[DataFile]) -> pa.Table:
-        """The summaries of all users of the bucket who have a journey; see summary_schema."""
-        schema, folder = summary_schema(self.dataset), located(self.folders[JOURNEYS])
-        profile, totals = schema.names[:-1], ("next_step", *RUNNING_TOTALS)
+        """The summaries of all users of the bucket who have a journey; see journey_summaries."""
+        schema, folder = summary_schema(self.dataset, memory=False), located(self.folders[JOURNEYS])
         parts = [schema.empty_table()]
         for file in files:
             with open_parquet(local_file(folder, file)) as opened:
-                columns = [*profile, *totals, "memory.list.element.exposed_at_ms"]
-                for rows in opened.iter_batches(_JOURNEYS_PER_READ, columns=columns):
-                    memory = rows.column("memory")
-                    last_step = pa.array(memory.offsets.to_numpy()[1:] - 1)  # a journey has at least one step
-                    latest_ms = memory.values.field("exposed_at_ms").take(last_step)
-                    values = [*(rows.column(name) for name in totals), latest_ms]
-                    summary = pa.StructArray.from_arrays(values, [*totals, "exposed_at_ms"])
-                    columns_of_rows = {**{name: rows.column(name) for name in profile}, SUMMARY: summary}
-                    parts.append(pa.table(columns_of_rows).cast(schema))
+                for rows in opened.iter_batches(JOURNEYS_PER_READ, columns=columns_of_summaries(schema)):
+                    parts.append(to_summaries(pa.Table.from_batches([rows]), schema))
         return pa.concat_tables(parts)
-
-
-def summary_schema(dataset: Dataset) -> pa.Schema:
-    """user_id, the profile, and SUMMARY: what later steps need of a journey, without the remembered steps."""
-    table = journeys(dataset)
-
-    def typed(name: str) -> tuple[str, pa.DataType]:
-        return name, arrow_type(table.column(name).dtype)
-
-    summary = pa.struct([*map(typed, ("next_step", *RUNNING_TOTALS)), ("exposed_at_ms", pa.int64())])
-    return pa.schema([*map(typed, ("user_id", *(c.name for c in profile_inputs(dataset)))), (SUMMARY, summary)])
-
-
-def whole_users(exposures: pa.Table) -> Iterator[pa.Table]:
-    """The exposures by user, time and exposure_id, in chunks of whole users.
-
-    Raises UserError for a user with more than _MAX_ROWS_OF_A_USER exposures.
-    """
-    if not len(exposures):
-        return
-    # Ranks sort texts as well as numbers, by bytes, as Spark has sorted the files.
-    user_N = to_ints(pc.rank(exposures.column("user_id"), tiebreaker="dense"))
-    keys = [exposures.column(name).to_numpy() for name in ("exposure_id", "exposed_at_ms")]
-    order_N = np.lexsort((*keys, user_N))
-    exposures, user_N = exposures.take(pa.array(order_N)), user_N[order_N]
-    stop_U = np.append(np.flatnonzero(np.diff(user_N)) + 1, len(user_N))
-    start = 0
-    while start < len(exposures):
-        stop = int(stop_U[min(np.searchsorted(stop_U, start + _CHUNK_ROWS), len(stop_U) - 1)])
-        if stop - start > _MAX_ROWS_OF_A_USER:
-            _require_few_rows(exposures.slice(start, stop - start))
-        yield exposures.slice(start, stop - start)
-        start = stop
-
-
-def _require_few_rows(exposures: pa.Table) -> None:
-    counts = exposures.column("user_id").value_counts()
-    largest = max(counts.to_pylist(), key=lambda entry: entry["counts"])
-    if largest["counts"] > _MAX_ROWS_OF_A_USER:
-        raise UserError(
-            f"user {largest['values']} has more than {_MAX_ROWS_OF_A_USER:,} exposures in the days that are built: an "
-            "id that stands for many people has no journey; refuse it in the dataset's contract (refusals)"
-        )
 
 
 def _summaries_after(chunk: UserChunk, computed: pa.Table, schema: pa.Schema) -> pa.Table:

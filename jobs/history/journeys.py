@@ -1,31 +1,13 @@
 """Exposures to journeys: fold new exposures into an earlier day's journeys."""
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from features.point_in_time import point_in_time_steps
-from features.user_chunk import DS, RUNNING_TOTALS, UserChunk
+from features.user_chunk import RUNNING_TOTALS, UserChunk
 from features.visibility import Side
 from jobs.history.journey_steps import JourneySteps
-from jobs.history.whole_users import compute_whole_users
-from jobs.spark.worker_tables import WorkerTable
 from schemas.dataset import Dataset
 from schemas.steps import input_columns, profile_inputs
-from schemas.tables.journeys import journeys
-
-
-def fold(exposures: DataFrame, earlier_journeys: DataFrame | None, dataset: Dataset, day: str) -> WorkerTable:
-    """The table `journeys` plus ds, as of the end of `day`: a row for each user of the journeys or the exposures.
-
-    exposures: rows of the table `exposures` plus ds, from the day after the earlier journeys up to `day`.
-    earlier_journeys: the table `journeys`, None to start with the first exposures.
-    """
-
-    def compute(chunk: UserChunk, side: Side) -> pa.Table:
-        return journeys_after(chunk, dataset, side).append_column(DS, pa.repeat(day, chunk.users))
-
-    ddl = f"{journeys(dataset).ddl}, {DS} string"
-    return compute_whole_users(exposures, earlier_journeys, dataset, dataset.end_of_day_ms(day), compute, ddl)
 
 
 def journeys_after(chunk: UserChunk, dataset: Dataset, side: Side) -> pa.Table:

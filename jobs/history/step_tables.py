@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from jobs.history.bucket_steps import BucketJob
 from jobs.history.item_history import publish_item_history
-from jobs.history.resume import newest_fresh_journeys_day
+from jobs.history.resume import earlier_history
 from jobs.spark.buckets import in_each_bucket
+from jobs.spark.context import OpenContext
 from jobs.spark.partitions import commit_built_days, day_chunks
 from jobs.spark.progress import describe_job
-from jobs.spark.session import Session
 from lakehouse.lake import Lake
-from lakehouse.published_days import exposure_days, stale_days
+from lakehouse.published_days import stale_days
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.sequences import sequences
@@ -20,7 +20,7 @@ from schemas.tables.steps import steps
 
 
 def update_steps(
-    lake: Lake, dataset: Dataset, days: list[str], window_steps: int, required_code: str | None, session: Session
+    lake: Lake, dataset: Dataset, days: list[str], window_steps: int, required_code: str | None, opened: OpenContext
 ) -> None:
     """Build those partitions of the three tables that are not fresh, and print a line for each table."""
     history = lake.history_inputs(EXPOSURES, dataset, days)
@@ -34,30 +34,27 @@ def update_steps(
     stale_tables = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
     if stale := sorted({day for stale in stale_tables.values() for day in stale}):
         lake.require_writable()
-        with session(f"steps {dataset.name}") as spark:
+        with opened(f"steps {dataset.name}") as spark:
             build(spark, lake, dataset, stale, window_steps, inputs, required_code)
     for table, stale in stale_tables.items():
         _print_days(table, dataset, days, len(stale))
 
 
 def build(
-    spark: SparkSession, lake: Lake, dataset: Dataset, days: list[str], window_steps: int,
+    spark: SparkContext, lake: Lake, dataset: Dataset, days: list[str], window_steps: int,
     inputs: Mapping[str, Mapping[str, Mapping[str, str]]], required_code: str | None,
 ) -> None:  # fmt: skip
     """Publish the steps and windows of these days. inputs: of each table and day."""
     replaces = {table: lake.present(table, dataset, days) for table in (STEPS, SEQUENCES)}
-    journeys_day = newest_fresh_journeys_day(lake, dataset, days[0], required_code)
-    read_days = [day for day in exposure_days(lake, dataset, None, days[-1]) if day > (journeys_day or "")]
-    for day in read_days:
-        lake[EXPOSURES, dataset, day].require()
+    history = earlier_history(lake, dataset, days[0], days[-1], required_code)
     job = BucketJob(
         dataset=dataset,
         folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)},
         window_steps=window_steps,
         days=days,
-        exposures=lake.present(EXPOSURES, dataset, read_days),
-        chunks=day_chunks(read_days),
-        earlier_journeys=lake[JOURNEYS, dataset, journeys_day].data_files() if journeys_day else (),
+        exposures=history.exposures,
+        chunks=day_chunks(list(history.exposures)),
+        earlier_journeys=history.journeys,
     )
     describe_job(spark, "computing steps and windows")
     files = in_each_bucket(spark, job)

@@ -23,7 +23,7 @@ from jobs.raw.log import (
 from jobs.raw.row_work import DS, row_schema
 from jobs.spark.blocks import Block, rows_by_kind
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
-from jobs.spark.partitions import FILES_PER_DAY, day_chunks
+from jobs.spark.partitions import day_chunks
 from lakehouse.storage.data_files import read_file
 from lakehouse.storage.delta_table import FilesByValue
 from lakehouse.storage.store_path import located
@@ -104,7 +104,7 @@ class BucketTables:
         tables = rows_by_kind(blocks, {USABLE: exposures_schema(self.dataset), QUARANTINED: quarantine_schema()})
         del blocks
         yield from self._stored(exposures(self.dataset), self._exposures(tables.pop(USABLE), partition), partition)
-        if partition < FILES_PER_DAY:
+        if partition < self.partitions.buckets:
             yield from self._stored(QUARANTINE_TABLE, self._quarantine(tables[QUARANTINED], partition), partition)
 
     def _exposures(self, usable: pa.Table, partition: int) -> pa.Table:
@@ -129,7 +129,7 @@ class BucketTables:
     def _published_rows(self, table: str, partition: int) -> Iterator[pa.Table]:
         """The published rows of the bucket."""
         schema = exposures_schema(self.dataset) if table == EXPOSURES else quarantine_schema()
-        for day, file in files_of_bucket(self.published[table], partition % FILES_PER_DAY).items():
+        for day, file in files_of_bucket(self.published[table], partition % self.partitions.buckets).items():
             rows = read_file(located(self.folders[table]), file)
             yield with_schema(rows.append_column(DS, pa.repeat(day, len(rows))), schema)
 
@@ -138,7 +138,7 @@ class BucketTables:
         stored = []
         days = pc.unique(rows.column(DS)).to_pylist()
         for chunk in day_chunks(days):
-            with BucketWriter(table, self.folders[table.name], partition % FILES_PER_DAY) as writer:
+            with BucketWriter(table, self.folders[table.name], partition % self.partitions.buckets) as writer:
                 writer.add(rows.filter(pc.is_in(rows.column(DS), value_set=pa.array(chunk, pa.string()))))
             stored += writer.stored
         return stored

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import RDD, Broadcast
-from pyspark.sql import SparkSession
+from pyspark import RDD, Broadcast, SparkContext
 
 from jobs.raw.exposures import is_usable, quarantine_schema, quarantined_rows, usable_rows
 from jobs.raw.files import RawFiles
@@ -46,6 +45,7 @@ class Partitions:
     day_groups: how many tasks share a bucket. Each of them writes other days.
     """
 
+    buckets: int
     day_groups: int
 
     @classmethod
@@ -55,18 +55,18 @@ class Partitions:
             for task in tasks
             for split in task.splits[:1]
         )
-        return cls(1 + size // (FILES_PER_DAY * _BYTES_OF_PARTITION))
+        return cls(FILES_PER_DAY, 1 + size // (FILES_PER_DAY * _BYTES_OF_PARTITION))
 
     @property
     def number(self) -> int:
-        return FILES_PER_DAY * self.day_groups
+        return self.buckets * self.day_groups
 
     def of_users(self, usable: pa.Table) -> np.ndarray:
         """The partition of each usable row."""
         day = usable.column(DS).combine_chunks().dictionary_encode()
         days_since_1970 = day.dictionary.cast(pa.date32()).cast(pa.int32()).to_numpy()
         group_N = (days_since_1970 % self.day_groups)[day.indices.to_numpy()]
-        return bucket_numbers(usable.column("user_id"), FILES_PER_DAY) + FILES_PER_DAY * group_N
+        return bucket_numbers(usable.column("user_id"), self.buckets) + self.buckets * group_N
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,9 @@ def table_blocks(rows: pa.Table, dataset: Dataset, partitions: Partitions) -> It
     """
     usable, quarantined = usable_rows(rows, dataset), quarantined_rows(rows)
     yield from blocks_by_partition(USABLE, usable, partitions.of_users(usable))
-    yield from blocks_by_partition(QUARANTINED, quarantined, bucket_numbers(quarantined.column("raw"), FILES_PER_DAY))
+    yield from blocks_by_partition(
+        QUARANTINED, quarantined, bucket_numbers(quarantined.column("raw"), partitions.buckets)
+    )
     in_file = rows.column(DS).filter(pc.and_(is_usable(rows), pc.is_valid(rows.column(SOURCE))))
     counts = {(USABLE, entry["values"]): entry["counts"] for entry in in_file.value_counts().to_pylist()}
     yield 0, Block(COUNT, Counter(counts))
@@ -142,7 +144,7 @@ class ReadLog:
 class LogBlocks:
     """Rows of the log in the partitions of a shuffle; the last partition has the fingerprints."""
 
-    spark: SparkSession
+    spark: SparkContext
     dataset: Dataset
     partitions: Partitions
     pairs: "RDD[tuple[int, Block]]"
@@ -153,8 +155,7 @@ class LogBlocks:
         def contents(pairs: Iterable[tuple[int, Block]]) -> list[Any]:
             return [block.content for _, block in pairs]
 
-        context = self.spark.sparkContext
-        return combined(context.runJob(self.pairs, contents, [self.partitions.number]))
+        return combined(self.spark.runJob(self.pairs, contents, [self.partitions.number]))
 
     def reasons(self) -> Counter[str]:
         """How many rows are quarantined for each reason."""
@@ -165,13 +166,13 @@ class LogBlocks:
             columns = (tables[QUARANTINED].column("reason"), tables[ROWS].column(REASON).drop_null())
             return [Counter({e["values"]: e["counts"] for e in c.value_counts().to_pylist()}) for c in columns]
 
-        return sum(self.spark.sparkContext.runJob(self.pairs, count, range(self.partitions.number)), Counter())
+        return sum(self.spark.runJob(self.pairs, count, range(self.partitions.number)), Counter())
 
 
 class RawLog:
     """files: by view name, as from find_raw_files. A run reads each file once, as long as no other is needed."""
 
-    def __init__(self, spark: SparkSession, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
+    def __init__(self, spark: SparkContext, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
         require_usable(dataset)
         self.spark, self.dataset, self.files = spark, dataset, files
         self._latest: tuple[set[str], LogBlocks] | None = None
@@ -193,9 +194,8 @@ class RawLog:
         tasks = read_tasks(self.dataset, files)
         partitions = Partitions.of_tasks(tasks)
         lookups = self._to_workers(read_lookups(self.dataset, files)) if self.dataset.log.view in files else {}
-        context = self.spark.sparkContext
         describe_job(self.spark, "reading the log")
-        numbers = context.parallelize(range(len(tasks)), max(len(tasks), 1))
+        numbers = self.spark.parallelize(range(len(tasks)), max(len(tasks), 1))
         pairs = numbers.flatMap(ReadLog(self.dataset, tasks, lookups, partitions, needed))
         return LogBlocks(self.spark, self.dataset, partitions, pairs.partitionBy(partitions.number + 1, int))
 
@@ -215,7 +215,7 @@ class RawLog:
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, table.schema) as writer:
                 writer.write_table(table)
-            streams[view] = self.spark.sparkContext.broadcast(sink.getvalue().to_pybytes())
+            streams[view] = self.spark.broadcast(sink.getvalue().to_pybytes())
         return streams
 
 

@@ -102,7 +102,7 @@ def _store_tables(
     )
     describe_job(log.spark, "writing exposures")
     written = pairs.mapPartitionsWithIndex(task)
-    results = log.spark.sparkContext.runJob(written, list, range(blocks.partitions.number))
+    results = log.spark.runJob(written, list, range(blocks.partitions.number))
     counts: Counter[tuple[str, str]] = Counter()
     for (kind, day), rows in sum((r for r in results if isinstance(r, Counter)), Counter()).items():
         counts[kind, day if day and span[0] <= day <= span[1] else UNDATED] += rows

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from jobs.spark.day_files import DayFiles
 from jobs.spark.partitions import DS, FILES_PER_DAY, ROWS_PER_GROUP
@@ -31,10 +31,10 @@ class StoredFile(NamedTuple):
     file: DataFile
 
 
-def in_each_bucket(spark: SparkSession, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
+def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
     """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
     # As an RDD: without a DataFrame Spark neither loads nor compiles anything of its SQL.
-    buckets = spark.sparkContext.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
+    buckets = spark.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
     return files_by_day(buckets.flatMap(task).collect())
 
 
@@ -55,16 +55,16 @@ def files_of_bucket(files: Mapping[str, Iterable[DataFile]], bucket: int) -> dic
 class BucketWriter:
     """Writes the rows of one bucket to a file for each day of a table, and stores the files when the block ends."""
 
-    def __init__(self, table: Table, folder: str, bucket: int) -> None:
+    def __init__(self, table: Table, folder: str, bucket: int, rows_per_group: int = ROWS_PER_GROUP) -> None:
         """folder: of the table, as a path or a URI."""
-        self._table, self._folder, self._bucket = table, folder, bucket
+        self._table, self._folder, self._bucket, self._rows_per_group = table, folder, bucket, rows_per_group
         self._schema = stored_schema(table)
         self._open = ExitStack()
         self.stored: list[StoredFile] = []
 
     def __enter__(self) -> Self:
         self._work = self._open.enter_context(work_folder())
-        self._files = self._open.enter_context(DayFiles(self._work, ROWS_PER_GROUP))
+        self._files = self._open.enter_context(DayFiles(self._work, self._rows_per_group))
         return self
 
     def add(self, rows: pa.Table) -> None:

@@ -1,6 +1,6 @@
 """Failures in Spark that a person can repair, as errors of one line.
 
-A failure is recognised by its class, its error number or Spark's name of it, never by words in its text.
+A failure is recognised by its class or its error number, never by words in its text.
 """
 
 import errno
@@ -8,9 +8,6 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
-
-from pyspark.errors import AnalysisException
 
 from schemas.errors import Busy, NothingToDoYet, Unreachable, UserError
 
@@ -25,11 +22,6 @@ def explain_failure(error: BaseException) -> BaseException:
     for java_error in _java_errors(error):
         if explained := _explained(java_error):
             return explained
-    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
-        path = (error.getMessageParameters() or {}).get("path", "a file")
-        return UserError(
-            f"Spark cannot find {unquote(path)}: every machine that runs Spark must see RAW and LAKE under these paths"
-        )
     return error
 
 

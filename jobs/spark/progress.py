@@ -13,18 +13,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from py4j.protocol import Py4JError
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 _EVERY_S = 5.0
 
 
-def describe_job(spark: SparkSession, description: str) -> None:
+def describe_job(spark: SparkContext, description: str) -> None:
     """Set the description that progress lines give to the next Spark actions of this thread."""
-    spark.sparkContext.setJobDescription(description)
+    spark.setJobDescription(description)
 
 
 @contextmanager
-def progress(spark: SparkSession) -> Iterator[None]:
+def progress(spark: SparkContext) -> Iterator[None]:
     """Print progress lines while the block runs. Stages shorter than _EVERY_S print none."""
     ended = threading.Event()
 
@@ -32,7 +32,7 @@ def progress(spark: SparkSession) -> Iterator[None]:
         while not ended.wait(_EVERY_S):
             try:
                 lines = _active_stages(spark)
-            except Py4JError:  # the session is about to end, or Java has died; the job's own thread gets the error
+            except Py4JError:  # Spark is about to end, or Java has died; the job's own thread gets the error
                 return
             for line in lines:
                 print(f"progress: {line}", file=sys.stderr, flush=True)
@@ -46,9 +46,9 @@ def progress(spark: SparkSession) -> Iterator[None]:
         reporter.join()
 
 
-def _active_stages(spark: SparkSession) -> list[str]:
+def _active_stages(spark: SparkContext) -> list[str]:
     """A line for each running stage."""
-    stages = spark.sparkContext._jsc.sc().statusStore().activeStages()
+    stages = spark._jsc.sc().statusStore().activeStages()
     return [_line(stages.apply(k)) for k in range(stages.size())]
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from user_chunks import user_chunk
 
 from features.visibility import STRICTLY_BEFORE, Side
+from jobs.history.bucket_journeys import JourneyJob
 from jobs.history.bucket_steps import BucketJob
 from jobs.history.journeys import journeys_after
 from jobs.spark.buckets import StoredFile
@@ -16,6 +17,7 @@ from jobs.spark.partitions import commit_built_days
 from lakehouse.arrow_types import stored_schema
 from lakehouse.lake import Lake
 from lakehouse.storage.data_files import read_file
+from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
@@ -42,6 +44,22 @@ class BucketLake:
         """Journeys as of the end of the day, from all exposures up to it."""
         chunk = user_chunk(self.frame[self.frame.ds <= day], self.dataset, self.dataset.end_of_day_ms(day))
         self._publish(journeys(self.dataset), day, journeys_after(chunk, self.dataset, STRICTLY_BEFORE))
+
+    def build_journeys(
+        self, day: str, *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None
+    ) -> DataFile:
+        """Store the file of `journeys` as of the end of the day. The arguments are those of `build`."""
+        read_days = [d for d in self.days if (journeys_day or "") < d <= day]
+        job = JourneyJob(
+            dataset=self.dataset,
+            folders={table: str(self.lake.table(table, self.dataset)) for table in (EXPOSURES, JOURNEYS)},
+            exposures=self.lake.present(EXPOSURES, self.dataset, read_days),
+            chunks=chunks or [read_days],
+            earlier_journeys=self.lake[JOURNEYS, self.dataset, journeys_day].data_files() if journeys_day else (),
+        )
+        (stored,) = job(0)
+        assert stored.day == day
+        return stored.file
 
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,

@@ -15,7 +15,7 @@ from in_process import Jobs
 from raw_logs import criteo_row, kuairand_row, write_criteo, write_kuairand
 
 from jobs import log_days
-from jobs.history.resume import newest_fresh_journeys, read_exposures
+from jobs.history.resume import EarlierHistory, earlier_history
 from jobs.quality.audit_results import HOLDS, Audit, Outcome, store_audit
 from jobs.raw.files import find_raw_files
 from lakehouse.lake import Lake
@@ -61,7 +61,7 @@ def run(monkeypatch, capsys):
 
     def run(job: str, *arguments: str) -> tuple[int, str]:
         module = importlib.import_module(f"jobs.{job}")
-        monkeypatch.setattr(module, "spark_session", spark_must_not_start)
+        monkeypatch.setattr(module, "spark_context", spark_must_not_start)
         monkeypatch.setattr(sys, "argv", [job, *arguments])
         with pytest.raises(SystemExit) as end:
             exit_with_one_line(module.main)
@@ -198,25 +198,16 @@ def test_what_failed_its_audit_is_no_input(published, table):
         content = published[table, "criteo", DAY].manifest
         store_audit(published, Audit(table, "criteo", DAY, content.rows, content.fingerprint, (), (outcome,)))
 
-    class Reading(Exception):
-        """Stands for Spark, which starts to read here."""
-
-    class Session:
-        def __getattr__(self, name):
-            raise Reading
-
-    def read() -> None:
-        if table == "exposures":
-            read_exposures(Session(), published, get_dataset("criteo"), [DAY])
-        else:
-            newest_fresh_journeys(Session(), published, get_dataset("criteo"), "2017-01-03")
+    def read() -> EarlierHistory:
+        day = DAY if table == "exposures" else "2017-01-03"
+        return earlier_history(published, get_dataset("criteo"), day, DAY)
 
     audited("failed")
     with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit: .*; repair the day"):
         read()
     audited(HOLDS)
-    with pytest.raises(Reading):
-        read()
+    files = read().exposures[DAY] if table == "exposures" else read().journeys
+    assert files == published[table, "criteo", DAY].data_files()
 
 
 @pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])
@@ -224,7 +215,7 @@ def test_a_lake_that_cannot_be_written_is_refused_before_spark_starts(published,
     raw = ("--raw", str(write_criteo(tmp_path / "raw", [criteo_row()]))) if job == "build_exposures" else ()
     module = importlib.import_module(f"jobs.{job}")
     if job != "build_feature_spec":  # needs no Spark
-        monkeypatch.setattr(module, "spark_session", spark_must_not_start)
+        monkeypatch.setattr(module, "spark_context", spark_must_not_start)
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -265,7 +256,7 @@ def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, 
     ]  # fmt: skip
     log = [kuairand_row(), kuairand_row(time_ms=monday, date=20220425), *(kuairand_row(**cells) for cells in odd)]
     raw = str(write_kuairand(tmp_path / "raw", log))
-    monkeypatch.setattr(log_days, "spark_session", lambda *_: nullcontext(spark))
+    monkeypatch.setattr(log_days, "spark_context", lambda *_: nullcontext(spark))
     monkeypatch.setattr(sys, "argv", ["log_days", "--dataset", "kuairand", "--raw", raw])
     log_days.main()
     assert capsys.readouterr().out == "2022-04-22 2022-04-25\n"

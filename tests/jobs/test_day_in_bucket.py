@@ -55,7 +55,7 @@ def run_days(jobs: Jobs, raw: Path) -> dict[str, float]:
 def test_a_bucket_has_the_same_content_as_a_disk(spark, bucket, s3_server, tmp_path, monkeypatch, capfd):
     pytest.importorskip("boto3", reason="MLflow needs it for weights in a bucket: pip install -r requirements-s3.txt")
     for name, value in s3_server.environment.items():  # the session may be older than the server
-        monkeypatch.setitem(spark.sparkContext.environment, name, value)
+        monkeypatch.setitem(spark.environment, name, value)
     raw = generate(monkeypatch, tmp_path / "raw", "kuairand", users=120, days=3)
     on_disk, in_bucket = Lake(tmp_path / "lake"), Lake.at(f"{bucket}/lake")
     seconds = {"disk": run_days(Jobs(spark, on_disk, "kuairand", monkeypatch), raw)}

@@ -14,7 +14,6 @@ from shop import SHOP, sent, write_file
 import schemas.dataset
 from jobs.raw.accounts import LogAccounts, log_accounts
 from jobs.raw.index import stored_index
-from jobs.spark.partitions import publish_days
 from lakehouse.lake import Lake
 from schemas.days import UNDATED
 from schemas.errors import EXIT_NOT_YET, EXIT_NOTHING_TO_DO
@@ -110,7 +109,7 @@ def test_a_second_run_changes_nothing_and_does_not_start_spark(jobs, finished, c
     for day in DAYS:
         run_day(jobs, finished[1], day)
     assert files_of(jobs.lake, *TABLES) == files_before
-    assert jobs.sessions == 0
+    assert jobs.contexts == 0
     assert "4 of 4 days are fresh" in capsys.readouterr().out
 
 
@@ -308,13 +307,13 @@ def test_the_undated_rows_are_refreshed_alone(jobs, raw):
 
 def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs):
     manifests_before = manifest_texts(jobs.lake)
-    jobs.sessions = 0
+    jobs.contexts = 0
     jobs.ok("build_day", "--day", DAYS[3])
-    assert jobs.sessions == 0  # everything is fresh: no session is started
+    assert jobs.contexts == 0  # everything is fresh: Spark is not started
     for table in FROM_HISTORY:
         unpublish(jobs.lake[table, "shop", DAYS[3]])
     jobs.ok("build_day", "--day", DAYS[3])
-    assert jobs.sessions == 1
+    assert jobs.contexts == 1
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:
         unpublish(jobs.lake[table, "shop", DAYS[3]])
@@ -338,24 +337,11 @@ def test_a_day_reads_no_earlier_table_but_journeys_and_item_history_of_the_day_b
     assert manifest_texts(jobs.lake) == manifests_before
 
 
-@pytest.mark.parametrize(
-    ("days_at_once", "runs"),
-    [(2, {"quarantine": [2, 2, 1], "exposures": [2, 2]}), (3, {"quarantine": [3, 2], "exposures": [3, 1]})],
-)
-def test_days_built_in_chunks_are_the_same_as_days_built_one_by_one(jobs, raw, monkeypatch, capsys, days_at_once, runs):
-    published: dict[str, list[int]] = {}
-
-    def recorded_publish(spark, rows, lake, table, dataset, days, **options):
-        published.setdefault(table.name, []).append(len(days))
-        return publish_days(spark, rows, lake, table, dataset, days, **options)
-
-    monkeypatch.setattr("jobs.spark.partitions.DAYS_PER_WRITE", days_at_once)
-    monkeypatch.setattr("jobs.raw.publish.publish_days", recorded_publish)
+def test_days_built_in_one_run_are_the_same_as_days_built_one_by_one(jobs, raw, capsys):
     write_file(raw, DAYS[0], [*LOG[DAYS[0]], "bob;yesterday;push;0.0;1;;"])
     new_jobs = Jobs(jobs.spark, Lake(raw.parent / "new"), "shop", jobs.patch)
     new_jobs.ok("build_exposures", "--raw", str(raw))
     new_jobs.ok("build_sequences")
-    assert published == runs
     output = capsys.readouterr().out
     assert output.count("rows in = ") == output.count("sequences shop 2024-05-01..2024-05-04: 4 days built") == 1
     assert "10 rows in = 9 exposures + 0 duplicates + 1 quarantined" in output

@@ -10,16 +10,14 @@ from bucket_lake import BucketLake
 from fates import EXPOSURE, FATE, with_fate
 from raw_logs import header
 from shop import SHOP, sent_to
-from user_chunks import user_chunk
 
 import schemas.dataset
-from features.visibility import STRICTLY_BEFORE
 from jobs import audit_table, build_exposures, build_feature_spec, build_journeys, build_sequences
-from jobs.history.journeys import journeys_after
 from jobs.raw.files import find_raw_files
 from jobs.raw.row_work import DS
 from jobs.raw.rows import read_rows
 from lakehouse.lake import Lake
+from lakehouse.storage.data_files import read_file
 from mtorl_model import evaluate, plan_budget, score, train
 from schemas.tables.exposures import exposures as exposures_table
 
@@ -60,13 +58,13 @@ def test_its_exposures_become_journeys_and_windows(shop_rows, tmp_path):
     day = "2024-03-31"
     names = [*exposures_table(SHOP).column_names, DS]
     exposures = pd.DataFrame([{n: row[n] for n in names} for row in shop_rows if row[FATE] == EXPOSURE])
-    chunk = user_chunk(exposures, SHOP, SHOP.end_of_day_ms(day))
-    journeys = {row["user_id"]: row for row in journeys_after(chunk, SHOP, STRICTLY_BEFORE).to_pylist()}
+    lake = BucketLake(tmp_path, SHOP, exposures)
+    rows = read_file(lake.lake.table("journeys", SHOP), lake.build_journeys(day)).to_pylist()
+    journeys = {row["user_id"]: row for row in rows}
     assert set(journeys) == {"ann", "bob"}
     assert journeys["ann"]["next_step"]["seen_order"] == 1
     assert journeys["ann"]["age"] == 41
 
-    lake = BucketLake(tmp_path, SHOP, exposures)
     stored = lake.build([day], window_steps=4)
     (window,) = lake.read(stored, "sequences").to_pylist()
     places = {name: window[name] for name in ("padding", "first_step", "first_label", "last_step")}
@@ -85,7 +83,7 @@ def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeyp
     (tmp_path / "sent-2024.txt").write_text("\n".join([header(SHOP.log), *sent_to(customers), "c0;never;sms;0;0;;"]))
     monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
     for job in (build_exposures, build_journeys, build_sequences):
-        monkeypatch.setattr(job, "spark_session", lambda *_, **__: nullcontext(spark))
+        monkeypatch.setattr(job, "spark_context", lambda *_, **__: nullcontext(spark))
 
     def run(entry_point, *arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", ["shop", "--dataset", "shop", "--lake", str(lake.root), *arguments])

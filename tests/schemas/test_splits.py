@@ -23,9 +23,13 @@ GOLDEN = ["validation", "train", "test", "train", "train", "train"]
 
 
 @pytest.mark.spark
-def test_spark_computes_the_same_split(spark):
+def test_spark_computes_the_same_split(spark_sql):
     users = [*range(300), 2**60, -5]
-    rows = spark.createDataFrame([(u,) for u in users], "user_id bigint").selectExpr("user_id", split_sql("user_id"))
+    rows = spark_sql.createDataFrame([(u,) for u in users], "user_id bigint").selectExpr(
+        "user_id", split_sql("user_id")
+    )
     assert {row[0]: row[1] for row in rows.collect()} == {u: split_of(u) for u in users}
-    texts = spark.createDataFrame([("ann",), ("bøb",)], "user_id string").selectExpr("user_id", split_sql("user_id"))
+    texts = spark_sql.createDataFrame([("ann",), ("bøb",)], "user_id string").selectExpr(
+        "user_id", split_sql("user_id")
+    )
     assert {row[0]: row[1] for row in texts.collect()} == {u: split_of(u) for u in ("ann", "bøb")}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from audit_samples import arrow_schema
 from in_process import Jobs
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from jobs import generate_log
 from lakehouse.duckdb_view import rows_sql
@@ -40,7 +40,7 @@ class BuiltLake(NamedTuple):
     day: str
 
 
-def built_lake(spark: SparkSession, patch, folder: Path, layout: str) -> BuiltLake:
+def built_lake(spark: SparkContext, patch, folder: Path, layout: str) -> BuiltLake:
     """The lake in this folder that was built from a generated log of this layout; built if it does not exist.
 
     It has exposures, quarantine, steps, item history and sequences of four days, the feature spec of the last day, and

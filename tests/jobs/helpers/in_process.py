@@ -1,4 +1,4 @@
-"""Runs entry points in this process on the shared Spark session, which saves the start of Java."""
+"""Runs entry points in this process on the shared Spark context, which saves the start of Java."""
 
 import importlib
 import sys
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from lakes import partitions
 from py4j.protocol import Py4JError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
 
 from jobs.spark.failures import explain_failure
 from lakehouse.lake import Lake
@@ -16,36 +16,34 @@ from schemas.errors import exit_with_one_line
 
 
 class Jobs:
-    """Runs `jobs.<name>`, or the module of a full name, on a lake. sessions: the number of runs that used Spark."""
+    """Runs `jobs.<name>`, or the module of a full name, on a lake. contexts: the number of runs that used Spark."""
 
-    def __init__(self, spark: SparkSession, lake: Lake, dataset: str, patch):
-        self.lake, self.dataset, self.sessions = lake, dataset, 0
+    def __init__(self, spark: SparkContext, lake: Lake, dataset: str, patch):
+        self.lake, self.dataset, self.contexts = lake, dataset, 0
         self.spark, self.patch = spark, patch
         # Each file is a task of Spark's, and tests have few rows: fewer files take half the time.
-        for module in ("partitions", "buckets"):
-            patch.setattr(f"jobs.spark.{module}.FILES_PER_DAY", 2)
+        for module in ("spark.buckets", "raw.log"):
+            patch.setattr(f"jobs.{module}.FILES_PER_DAY", 2)
 
     def run(self, job: str, *arguments: str) -> int:
         """The exit status, 0 if the entry point returns."""
         module = importlib.import_module(job if "." in job else f"jobs.{job}")
         argv = [job, "--dataset", self.dataset, "--lake", str(self.lake.root), *arguments]
         self.patch.setattr(sys, "argv", argv)
-        if hasattr(module, "spark_session"):
-            self.patch.setattr(module, "spark_session", self._session)
+        if hasattr(module, "spark_context"):
+            self.patch.setattr(module, "spark_context", self._context)
         try:
             exit_with_one_line(module.main)
         except SystemExit as end:
             return int(end.code or 0)
-        finally:
-            self.spark.catalog.clearCache()
         return 0
 
     def ok(self, job: str, *arguments: str) -> None:
         assert self.run(job, *arguments) == 0
 
     @contextmanager
-    def _session(self, name: str) -> Iterator[SparkSession]:
-        self.sessions += 1
+    def _context(self, name: str) -> Iterator[SparkContext]:
+        self.contexts += 1
         try:
             yield self.spark
         except (Py4JError, PySparkException) as error:

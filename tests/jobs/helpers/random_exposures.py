@@ -5,7 +5,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession
 
 from schemas.dataset import Dataset
 from schemas.tables.exposures import exposures
@@ -57,18 +56,6 @@ def random_exposures(dataset: Dataset, *, users: int, rows: int, days: int, seed
 
 def day(k: int) -> str:
     return (FIRST_DAY + timedelta(days=k)).date().isoformat()
-
-
-def to_spark(spark: SparkSession, frame: pd.DataFrame, dataset: Dataset) -> DataFrame:
-    """The frame as Spark rows, in the contract's types, in random order."""
-    shuffled = frame.sample(frac=1.0, random_state=0)
-    rows = shuffled.astype(object).where(shuffled.notna(), None)
-    schema = f"{exposures(dataset).ddl}, ds string"
-    return spark.createDataFrame([_plain(row) for row in rows.itertuples(index=False)], schema)
-
-
-def _plain(row: tuple) -> tuple:
-    return tuple(value.item() if isinstance(value, np.generic) else value for value in row)
 
 
 def typed(values: np.ndarray, dtype: str) -> pd.Series:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from bucket_lake import BucketLake
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -16,9 +15,8 @@ from random_exposures import day, random_exposures
 from unknown_shuffled import with_the_unknown_shuffled
 
 from features.visibility import STRICTLY_BEFORE, Side
-from jobs.history import bucket_steps
+from jobs.history import bucket_exposures
 from schemas.dataset import Dataset, get_dataset
-from schemas.errors import UserError
 from schemas.steps import derived_inputs
 from schemas.tables import SEQUENCES, STEPS
 
@@ -44,7 +42,7 @@ def test_chunks_of_days_and_users_give_the_files_of_all_at_once(name, seed, user
         requested = lake.days[min(first, len(lake.days) - 1) :]
         at_once = lake.build(requested)
         bounds = [0, *sorted(cut for cut in cuts if cut < len(lake.days)), len(lake.days)]
-        patch.setattr(bucket_steps, "_CHUNK_ROWS", chunk_rows)
+        patch.setattr(bucket_exposures, "CHUNK_ROWS", chunk_rows)
         in_chunks = lake.build(requested, chunks=[lake.days[a:b] for a, b in pairwise(bounds)])
     assert sorted(in_chunks) == sorted(at_once)
     assert {date for _, date, _ in at_once} == set(requested)
@@ -81,42 +79,6 @@ def test_no_input_changes_when_the_unknown_is_shuffled(tmp_path, name):
 def test_inputs_change_if_equal_time_stamps_see_each_other(tmp_path, name):
     leaks = changed_inputs(tmp_path, get_dataset(name), "right")
     assert {"seen_click", "new_click", "last_channel", "seen_by_channel", "new_by_channel", "since_click_s"} <= leaks
-
-
-def exposures_of(rows_a_user: dict[object, int]) -> pa.Table:
-    """Exposures of these users, by falling id, several of them at the same time."""
-    users = [user for user, rows in rows_a_user.items() for _ in range(rows)]
-    times_ms, ids = [k // 2 % 3 for k in range(len(users))], range(len(users), 0, -1)
-    return pa.table({"user_id": users, "exposed_at_ms": times_ms, "exposure_id": ids})
-
-
-@given(rows=st.lists(st.integers(1, 9), max_size=12), chunk_rows=st.integers(1, 20))
-def test_no_user_is_cut_and_no_row_lost(rows, chunk_rows):
-    exposures = exposures_of(dict(enumerate(rows)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket_steps, "_CHUNK_ROWS", chunk_rows)
-        chunks = list(bucket_steps.whole_users(exposures))
-    order = [("user_id", "ascending"), ("exposed_at_ms", "ascending"), ("exposure_id", "ascending")]
-    assert pa.concat_tables([exposures.slice(0, 0), *chunks]).equals(exposures.sort_by(order))
-    users = [set(chunk.column("user_id").to_pylist()) for chunk in chunks]
-    assert all(not earlier & later for earlier, later in pairwise(users))
-    assert all(len(chunk) < chunk_rows + 9 for chunk in chunks)
-
-
-def test_text_ids_are_sorted_by_their_bytes():
-    """As Spark has sorted the files of `exposures`."""
-    names = ["b", "", "a", "ab", "B", "10", "9", "é", "z", "\ue000", "\U0001f600", "a b"]
-    (rows,) = bucket_steps.whole_users(exposures_of(dict.fromkeys(names, 1)))
-    assert rows.column("user_id").to_pylist() == sorted(names, key=str.encode)
-
-
-def test_an_id_that_stands_for_many_people_is_named(monkeypatch):
-    monkeypatch.setattr(bucket_steps, "_CHUNK_ROWS", 4)
-    monkeypatch.setattr(bucket_steps, "_MAX_ROWS_OF_A_USER", 6)
-    with pytest.raises(UserError, match="user 1 has more than 6 exposures") as error:
-        list(bucket_steps.whole_users(exposures_of({0: 2, 1: 9, 2: 1})))
-    assert "\n" not in str(error.value)
-    assert len(list(bucket_steps.whole_users(exposures_of({0: 3, 1: 6, 2: 1})))) == 2  # 9 rows of two users
 
 
 def test_a_day_without_exposures_of_the_bucket_has_no_file(tmp_path):

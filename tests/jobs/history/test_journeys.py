@@ -1,39 +1,73 @@
-"""Journeys that are folded day by day are the journeys that are built from the whole history."""
+"""Journeys that are folded in any parts are the journeys that are computed from the whole history at once."""
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
-from random_exposures import day, random_exposures, to_spark
+from bucket_lake import BucketLake
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from random_exposures import day, random_exposures
 
-from jobs.history.journeys import fold
-from schemas.dataset import Dataset, get_dataset
+from jobs.history import bucket_exposures, bucket_journeys, journey_summaries
+from lakehouse.storage.data_files import read_file
+from schemas.dataset import get_dataset
 from schemas.steps import MEMORY_STEPS
-from schemas.tables.journeys import journeys
+from schemas.tables import JOURNEYS
 
-DAYS = 4
-
-
-def folded(spark: SparkSession, exposures: DataFrame, dataset: Dataset, last: int) -> DataFrame | None:
-    """Journeys as of day number `last`, each day's from those of the day before, collected in between."""
-    result = None
-    for k in range(last + 1):
-        exposures_of_day = exposures.where(f"ds = '{day(k)}'")
-        rows = fold(exposures_of_day, result, dataset, day(k)).to_dataframe().drop("ds").collect()
-        result = spark.createDataFrame(rows, journeys(dataset).ddl)
-    return result
+DAYS = 5
 
 
-def by_user(rows) -> dict:
-    return {row["user_id"]: row for row in rows.collect()}
-
-
-@pytest.mark.parametrize("name", ["kuairand", "criteo"])
-@pytest.mark.parametrize(("users", "rows"), [(12, 160), (2, 120)])  # (2, 120): more steps than the memory holds
-def test_fold_equals_rebuild(spark, name, users, rows):
-    dataset = get_dataset(name)
-    exposures = to_spark(spark, random_exposures(dataset, users=users, rows=rows, days=DAYS, seed=5), dataset)
-    exposures = exposures.where(f"ds != '{day(2)}'")  # a day without rows
-    rebuilt = by_user(fold(exposures, None, dataset, day(DAYS - 1)).to_dataframe().drop("ds"))
-    assert by_user(folded(spark, exposures, dataset, DAYS - 1)) == rebuilt
-    assert max(len(row.memory) for row in rebuilt.values()) <= MEMORY_STEPS
+@settings(max_examples=15, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(
+    name=st.sampled_from(["kuairand", "criteo"]),
+    seed=st.integers(0, 99),
+    users=st.integers(1, 12),
+    cuts=st.sets(st.integers(1, DAYS - 1)),
+    start=st.integers(-1, DAYS - 2),
+    chunk_rows=st.integers(1, 80),
+    journeys_at_once=st.integers(1, 8),
+)
+@example(name="criteo", seed=0, users=30, cuts={1, 2, 3, 4}, start=-1, chunk_rows=20, journeys_at_once=3)
+@example(name="kuairand", seed=0, users=30, cuts=set(), start=1, chunk_rows=7, journeys_at_once=2)
+@example(name="criteo", seed=0, users=2, cuts={2}, start=1, chunk_rows=20, journeys_at_once=9)  # more than the memory
+def test_any_fold_gives_the_journeys_of_the_whole_history(
+    name, seed, users, cuts, start, chunk_rows, journeys_at_once
+):  # fmt: skip
+    """With late gains, equal times, and users who are new or absent on some days. start: day of earlier journeys."""
+    frame = random_exposures(get_dataset(name), users=users, rows=120, days=DAYS, seed=seed)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        lake = BucketLake(Path(folder), get_dataset(name), frame)
+        last = lake.days[-1]
+        journeys_day = lake.days[start] if 0 <= start < len(lake.days) - 1 else None
+        if journeys_day:
+            lake.publish_journeys(journeys_day)
+        days = [d for d in lake.days if d > (journeys_day or "")]
+        patch.setattr(bucket_exposures, "CHUNK_ROWS", chunk_rows)
+        for module in (bucket_journeys, journey_summaries):
+            patch.setattr(module, "JOURNEYS_PER_READ", journeys_at_once)
+        bounds = [0, *sorted(cut for cut in cuts if cut < len(days)), len(days)]
+        chunks = [days[a:b] for a, b in pairwise(bounds)]
+        folded = read_file(
+            lake.lake.table(JOURNEYS, name), lake.build_journeys(last, chunks=chunks, journeys_day=journeys_day)
+        )
+        lake.publish_journeys(last)
+        expected = lake.lake[JOURNEYS, name, last].read()
+    assert folded.equals(expected)
+    lengths = [len(memory) for memory in folded.column("memory").to_pylist()]
+    assert max(lengths) <= MEMORY_STEPS
     if users == 2:
-        assert all(len(row.memory) == MEMORY_STEPS for row in rebuilt.values())
+        assert min(lengths) == MEMORY_STEPS
+
+
+def test_journeys_stay_on_a_day_without_exposures_of_the_bucket(tmp_path):
+    criteo = get_dataset("criteo")
+    frame = random_exposures(criteo, users=3, rows=60, days=2, seed=2)
+    lake = BucketLake(tmp_path, criteo, frame[frame.ds == day(0)])
+    lake.publish_journeys(day(0))
+    lake.days.append(day(1))
+    folded = read_file(lake.lake.table(JOURNEYS, criteo), lake.build_journeys(day(1), journeys_day=day(0)))
+    lake.publish_journeys(day(1))
+    assert folded.equals(lake.lake[JOURNEYS, criteo, day(1)].read())

@@ -142,14 +142,14 @@ def test_every_reader_reads_a_day_a_table_and_a_pattern(tmp_path, read):
 
 
 @pytest.mark.spark
-def test_spark_reads_a_day_a_table_and_a_pattern(spark, tmp_path):
+def test_spark_reads_a_day_a_table_and_a_pattern(spark_sql, tmp_path):
     lake = Lake(tmp_path)
     pass_audit(lake, "a")
     pass_audit(lake, "b", NEXT)
     table = lake.consumer_files("shop") / "channel_policies"
-    assert spark.read.parquet(str(table / f"ds={DAY}")).count() == 30
-    assert spark.read.parquet(f"{table}/ds=*/*.parquet").count() == 60
-    assert {str(row.ds) for row in spark.read.parquet(str(table)).select("ds").distinct().collect()} == {DAY, NEXT}
+    assert spark_sql.read.parquet(str(table / f"ds={DAY}")).count() == 30
+    assert spark_sql.read.parquet(f"{table}/ds=*/*.parquet").count() == 60
+    assert {str(row.ds) for row in spark_sql.read.parquet(str(table)).select("ds").distinct().collect()} == {DAY, NEXT}
 
 
 def _audit_in_turn(root: str, seconds: float) -> None:

@@ -32,9 +32,9 @@ def ids(names, *, name="log", chunks=1):
 
 @pytest.mark.parametrize("names", [("text", "number", "price", "word"), ("word",), ("price", "text"), ("number",)])
 @pytest.mark.parametrize("name", ["", "the name of a dataset with more than 32 letters"])
-def test_the_hash_is_that_of_spark(spark, names, name):
+def test_the_hash_is_that_of_spark(spark_sql, names, name):
     ddl = ", ".join(f"{column} {COLUMNS[column][0]}" for column in names)
-    frame = spark.createDataFrame(list(zip(*(COLUMNS[column][1] for column in names), strict=True)), ddl)
+    frame = spark_sql.createDataFrame(list(zip(*(COLUMNS[column][1] for column in names), strict=True)), ddl)
     parts = [F.lit(name)] if name else []
     for column in names:
         parts.append(F.col(column))

@@ -48,7 +48,7 @@ def stored_tables(
     lake: Lake, dataset: Dataset, files: dict[str, RawFiles], days: list[str], span: tuple[str, str], groups: int
 ) -> tuple[list[StoredFile], Counter[tuple[str, str]], object]:
     """The stored files, the numbers of rows, and the fingerprints."""
-    partitions, tasks = Partitions(groups), read_tasks(dataset, files)
+    partitions, tasks = Partitions(8, groups), read_tasks(dataset, files)
     reader = ReadLog(dataset, tasks, {}, partitions, None)
     sent = shuffled(pair for number in range(len(tasks)) for pair in reader(number))
     fingerprints = combined(block.content for _, block in sent.pop(partitions.number))
@@ -105,7 +105,7 @@ def test_splits_and_partitions_do_not_change_a_file(request, tmp_path, monkeypat
 
 
 def test_only_needed_rows_are_sent(criteo_files):
-    partitions = Partitions(1)
+    partitions = Partitions(8, 1)
     needed = NeededDays(frozenset([DAYS[1], UNDATED]), (DAYS[0], DAYS[-1]))
     reader = ReadLog(CRITEO, read_tasks(CRITEO, criteo_files), {}, partitions, needed)
     counts = sum((block.content for _, block in reader(0) if block.kind == COUNT), Counter())

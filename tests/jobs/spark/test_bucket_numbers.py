@@ -22,8 +22,8 @@ NUMBERS = [0, 1, -1, 2**31 - 1, -(2**31), 7, None]
         ("bigint", [*NUMBERS, 2**63 - 1, -(2**63), *(k * 10**15 for k in range(300))]),
     ],
 )
-def test_the_bucket_is_the_partition_of_spark(spark, dtype, keys):
-    frame = spark.createDataFrame([(key,) for key in keys], f"key {dtype}")
+def test_the_bucket_is_the_partition_of_spark(spark_sql, dtype, keys):
+    frame = spark_sql.createDataFrame([(key,) for key in keys], f"key {dtype}")
     in_spark = frame.select("key", F.pmod(F.hash("key"), F.lit(8)).alias("bucket")).toArrow()
     assert bucket_numbers(in_spark.column("key"), 8).tolist() == in_spark.column("bucket").to_pylist()
     partition = frame.repartition(8, "key").select("key", F.spark_partition_id().alias("bucket")).toArrow()

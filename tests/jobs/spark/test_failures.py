@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import PySparkException
 
 from jobs.spark.failures import explain_failure
 from schemas.errors import NothingToDoYet, UserError
@@ -79,13 +79,3 @@ def test_any_other_error_is_unchanged_and_may_be_tried_again():
 )
 def test_a_full_disk(error):
     assert "the disk is full" in str(explain_failure(error))
-
-
-def test_a_path_that_spark_cannot_see(monkeypatch):
-    error = AnalysisException("a text that says nothing")
-    monkeypatch.setattr(error, "getCondition", lambda: "PATH_NOT_FOUND")
-    monkeypatch.setattr(error, "getMessageParameters", lambda: {"path": "file:/nfs/my%20lake/exposures"})
-    assert str(explain_failure(error)) == (
-        "Spark cannot find file:/nfs/my lake/exposures: every machine that runs Spark must see RAW and LAKE under "
-        "these paths"
-    )

@@ -1,13 +1,13 @@
-"""All days of a table are published or none; equal rows give equal files, whatever the parallelism."""
+"""All days of a table are published or none; equal rows give equal files, whatever the order of the tasks."""
 
-from collections.abc import Iterator
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.spark.partitions import FILES_PER_DAY, publish_days
-from jobs.spark.worker_tables import WorkerTable
+from jobs.spark.buckets import BucketWriter, StoredFile, files_by_day
+from jobs.spark.partitions import commit_built_days
 from lakehouse.lake import Lake
 from schemas.contract import Column, Table
 from schemas.dataset import get_dataset
@@ -15,58 +15,54 @@ from schemas.dataset import get_dataset
 DAYS = ["2022-04-22", "2022-04-23"]
 UNPUBLISHED = dict.fromkeys(DAYS, ())  # the files of days that are not published
 TABLE = Table("squares", "A user, a square.", (Column("user_id", "bigint", ""), Column("square", "bigint", "")), ())
-
 KUAIRAND = get_dataset("kuairand")
+BUCKETS = 3
 
 
-def squares(spark, users: int, days: list[str], parts: int) -> WorkerTable:
-    def compute(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-        for batch in batches:
-            user = batch.column("user_id")
-            yield pa.table({"ds": batch.column("ds"), "square": pa.compute.multiply(user, user), "user_id": user})
+def stored_squares(lake: Lake, users: int, days: list[str]) -> list[StoredFile]:
+    """A user is in the bucket, and on the day, of its number."""
+    stored = []
+    for bucket in range(BUCKETS):
+        with BucketWriter(TABLE, str(lake.table("squares", KUAIRAND)), bucket) as writer:
+            for k, day in enumerate(days):
+                user = [u for u in range(users) if u % BUCKETS == bucket and u % len(days) == k]
+                rows = {"ds": [day] * len(user), "square": [u * u for u in user], "user_id": user}
+                writer.add(pa.table(rows, pa.schema([("ds", "string"), ("square", "int64"), ("user_id", "int64")])))
+        stored += writer.stored
+    return stored
 
-    facts = spark.createDataFrame(
-        [(user, days[user % len(days)]) for user in range(users)], "user_id bigint, ds string"
-    )
-    return WorkerTable(facts.repartition(parts), "user_id", ("user_id",), compute, f"{TABLE.ddl}, ds string")
+
+def publish(lake: Lake, stored: list[StoredFile]):
+    files = files_by_day(stored).get("squares", {})
+    return commit_built_days(
+        lake, TABLE, KUAIRAND, DAYS, files, inputs=lambda day: {"of": day}, replaces=UNPUBLISHED
+    )  # fmt: skip
 
 
-def test_what_workers_write_has_one_fingerprint_whatever_the_parallelism(spark, tmp_path):
-    manifests, users_by_file = [], []
-    for parts in (1, 7):
-        lake = Lake(tmp_path / str(parts))
-        rows = squares(spark, 300, DAYS, parts)
-        manifests.append(
-            publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda day: {"of": day}, replaces=UNPUBLISHED)
-        )
-        for day, manifest in manifests[-1].items():
-            files = lake["squares", "kuairand", day].files()
-            assert len(files) == FILES_PER_DAY
-            users = [pq.read_table(file).column("user_id").to_pylist() for file in files]
-            assert all(users_of_file == sorted(users_of_file) for users_of_file in users)
-            assert sorted(user for users_of_file in users for user in users_of_file) == [
-                user for user in range(300) if DAYS[user % 2] == day
-            ]
-            assert manifest.rows == 150
-            assert manifest.inputs == {"of": day}
-            users_by_file.append(users)
+def test_what_workers_store_has_one_fingerprint_whatever_the_order_of_the_tasks(tmp_path):
+    manifests = []
+    for seed in (1, 2):
+        lake = Lake(tmp_path / str(seed))
+        stored = stored_squares(lake, 300, DAYS)
+        Random(seed).shuffle(stored)
+        manifests.append(publish(lake, stored))
     assert manifests[0] == manifests[1]
-    # Training draws windows by their places in the files, one after another: their order is part of the content.
-    assert users_by_file[:2] == users_by_file[2:]
+    for k, day in enumerate(DAYS):
+        users = [pq.read_table(file).column("user_id").to_pylist() for file in lake["squares", "kuairand", day].files()]
+        # Training draws windows by their places in the files, one after another: their order is part of the content.
+        assert users == [[u for u in range(300) if u % BUCKETS == bucket and u % 2 == k] for bucket in range(BUCKETS)]
+        assert (manifests[0][day].rows, manifests[0][day].inputs) == (150, {"of": day})
 
 
-@pytest.mark.parametrize("day", [None, "2022-04-24"])
-def test_a_row_that_belongs_to_no_published_day_is_an_error(spark, tmp_path, day):
-    lake, rows = Lake(tmp_path), squares(spark, 3, [*DAYS, day], 1)
-    with pytest.raises(ValueError, match=f"squares of kuairand: rows of {day} have no day to go to"):
-        publish_days(spark, rows, lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=UNPUBLISHED)
+def test_a_row_that_belongs_to_no_published_day_is_an_error(tmp_path):
+    lake = Lake(tmp_path)
+    stored = stored_squares(lake, 3, [*DAYS, "2022-04-24"])
+    with pytest.raises(ValueError, match="squares of kuairand: rows of 2022-04-24 have no day to go to"):
+        publish(lake, stored)
     assert lake.days("squares", "kuairand") == []
 
 
-def test_a_day_without_rows_is_empty_not_absent(spark, tmp_path):
+def test_a_day_without_rows_is_empty_not_absent(tmp_path):
     lake = Lake(tmp_path)
-    published = publish_days(
-        spark, squares(spark, 0, DAYS, 1), lake, TABLE, KUAIRAND, DAYS, inputs=lambda _: {}, replaces=UNPUBLISHED
-    )
-    assert [manifest.rows for manifest in published.values()] == [0, 0]
+    assert [manifest.rows for manifest in publish(lake, []).values()] == [0, 0]
     assert lake.days("squares", "kuairand") == DAYS
