@@ -79,14 +79,14 @@ store_packages() {
   done
 }
 
-# small_log_settings FOLDER: if the raw log in FOLDER is small, let Java and Spark compile as little as they can. A day
-# of such a log ends before the compilers' work pays off. Jobs that run for minutes would become slower.
+# small_log_settings FOLDER: if the raw log in FOLDER is small, let Java compile as little as it can. A day
+# of such a log ends before the compiler's work pays off. Jobs that run for minutes would become slower.
 small_log_settings() {
   local kilobytes
   ! is_uri "$1" || return 0
   kilobytes="$(du -skL -- "$1" | cut -f1)"
   [ "$kilobytes" -ge 262144 ] ||
-    SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false"
+    SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1"
 }
 
 # airflow_environment FOLDER: an embedded Airflow that keeps its state in FOLDER.

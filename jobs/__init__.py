@@ -1,1 +1,1 @@
-"""Spark: raw logs to sequences. Transforms are pure DataFrame -> DataFrame; only the build_* entry points do I/O."""
+"""Raw logs to sequences in Spark's workers, audits, drift, reports. The modules here are the entry points."""

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from fast_java import SUBMIT_OPTIONS
+from fast_java import JAVA_OPTIONS
 from lakes import contents
 from raw_logs import header
 from shop import SHOP, sent_to
@@ -58,8 +58,7 @@ PLAN_KILLS = max(KILLS * 15 // 100, 2)
 DAYS = ["2024-03-30", "2024-03-31", "2024-04-01"]
 SPAN = ("--from", DAYS[0], "--to", DAYS[-1])
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS, "OMP_NUM_THREADS": "1",
-    "MTORL_SHUFFLE_PARTITIONS": "2",
+    "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": JAVA_OPTIONS, "OMP_NUM_THREADS": "1",
 }  # fmt: skip
 DRIVER_STEPS = (
     ("jobs.build_exposures", "--up-to", DAYS[-1]),

@@ -48,9 +48,8 @@ TRAINING = {"members": 1, "max_epochs": 5}
 # The jobs take seconds, so Java and Spark compile little. Many processes run, so each has one thread. Spark takes
 # executors with one address for executors of one machine, which read each other's files.
 SMALL = {
-    "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
-    "-Dspark.shuffle.readHostLocalDisk=false -Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
-    "MTORL_SHUFFLE_PARTITIONS": "2",
+    "SPARK_SUBMIT_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    " -Dspark.shuffle.readHostLocalDisk=false -Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
     "MTORL_DRIVER_MEMORY": "1g",
     "OMP_NUM_THREADS": "1",
 }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from fast_java import SUBMIT_OPTIONS
+from fast_java import JAVA_OPTIONS
 from in_process import Jobs
 from lakes import unpublish
 
@@ -31,7 +31,7 @@ def run(module: str, *arguments: str) -> None:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS,
+        "SPARK_SUBMIT_OPTS": JAVA_OPTIONS,
     }
     result = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, cwd=ROOT,
                             capture_output=True, timeout=600, check=False)  # fmt: skip

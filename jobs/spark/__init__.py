@@ -1,1 +1,1 @@
-"""Spark itself: sessions, progress, and tables that its workers compute and write."""
+"""Spark itself: its context, progress, and blocks and buckets of rows that its workers compute and write."""

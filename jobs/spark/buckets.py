@@ -1,6 +1,6 @@
 """Work on one bucket of users after another, each as a task of Spark that reads and writes the files of its bucket.
 
-Spark has written the rows of a day to one file for each bucket, by a hash of the user (partitions.FILES_PER_DAY). The
+The rows of a day are in one file for each bucket, by a hash of the user (jobs.spark.bucket_numbers). The
 rows of a user are in the same bucket on every day and in every table that is split by user, so the tables of a user
 need no further shuffle, and no row leaves Python.
 """
@@ -33,7 +33,6 @@ class StoredFile(NamedTuple):
 
 def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
     """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
-    # As an RDD: without a DataFrame Spark neither loads nor compiles anything of its SQL.
     buckets = spark.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
     return files_by_day(buckets.flatMap(task).collect())
 

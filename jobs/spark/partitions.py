@@ -22,7 +22,7 @@ DAYS_PER_WRITE = 32
 
 
 def day_chunks(days: Sequence[str]) -> list[Sequence[str]]:
-    """The days in their order, in chunks of at most DAYS_PER_WRITE, each small enough for one call of publish_days."""
+    """The days in their order, in chunks of at most DAYS_PER_WRITE, each small enough for one task to write."""
     return [days[start : start + DAYS_PER_WRITE] for start in range(0, len(days), DAYS_PER_WRITE)]
 
 

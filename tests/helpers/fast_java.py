@@ -12,4 +12,3 @@ def _archive_options() -> str:
 
 
 JAVA_OPTIONS = f"-XX:+UseSerialGC -XX:TieredStopAtLevel=1{_archive_options()}"
-SUBMIT_OPTIONS = f"{JAVA_OPTIONS} -Dspark.sql.codegen.wholeStage=false"  # for SPARK_SUBMIT_OPTS

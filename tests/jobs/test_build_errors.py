@@ -235,19 +235,7 @@ def test_a_lake_that_spark_would_read_as_a_pattern_and_a_raw_folder_that_it_does
     assert tmp_path / odd / f"log_random_{odd}.csv" in log.paths
 
 
-@pytest.fixture
-def code_generation(spark):
-    """Spark generates code, as it does outside the tests."""
-    settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "CODEGEN_ONLY"}
-    previous = {name: spark.conf.get(name) for name in settings}
-    for name, value in settings.items():
-        spark.conf.set(name, value)
-    yield
-    for name, value in previous.items():
-        spark.conf.set(name, value)
-
-
-def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, code_generation, tmp_path, monkeypatch, capsys):
+def test_odd_cells_cost_their_own_rows_and_no_more_days(spark, tmp_path, monkeypatch, capsys):
     day_ms = 86_400_000
     monday = 1650597047647 + 3 * day_ms
     odd = [

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fast_java import SUBMIT_OPTIONS
+from fast_java import JAVA_OPTIONS
 from in_process import Jobs
 from lakes import contents, partitions
 from shop import SHOP, sent, write_file
@@ -31,7 +31,7 @@ def raw(tmp_path) -> Path:
 def start(lake: Path, raw: Path, **environment: str) -> subprocess.Popen:
     """A run of both days. Its output has both streams."""
     arguments = ("jobs.build_exposures", "--dataset", "shop", "--lake", str(lake), "--raw", str(raw))
-    env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": SUBMIT_OPTIONS}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": JAVA_OPTIONS}
     script = str(ROOT / "tests/jobs/helpers/shop_job.py")
     return subprocess.Popen([sys.executable, script, *arguments], cwd=ROOT, text=True,
                             env=env | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
