@@ -14,13 +14,13 @@ from candidate_lake import CRITEO, DAYS, write_candidate_lake
 from jobs.quality.audit_results import FAIL
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from mtorl_model import evaluate, fuse, learn, score, train
+from mtorl_model import evaluate, fuse, learn, predict, score, train
 from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
-from schemas.tables import FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
+from schemas.tables import EXPOSURES, FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
 
 METHOD = ("--method", "unified_rl")
 TINY = ("--set", "gain_iterations=10", "--set", "steps=20", "--set", "rounds=1", "--set", "critics=2",
@@ -83,17 +83,22 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     version, _ = Registry(lake, CRITEO, "unified_rl").load_champion()
     assert weights.column("model_version").unique().to_pylist() == [version]
 
-    candidates = pa.table({
-        "user_id": [weights.column("user_id")[0].as_py(), -1], "predicted_click": [0.2, 0.2],
-        "predicted_conversion": [0.1, 0.1],
-    })  # fmt: skip
+    # Candidates are predicted, and the predictions are fused.
+    day_rows = pq.ParquetFile(lake[EXPOSURES, CRITEO, DAYS[-1]].files()[0]).read().slice(0, 5)
+    names = [name for name in day_rows.column_names if name not in ("user_id", "click", "conversion")]
+    users = [*weights.column("user_id").to_pylist()[:4], -1]
+    candidates = day_rows.select(names).append_column("user_id", pa.array(users, pa.int64()))
     pq.write_table(candidates, tmp_path / "candidates.parquet")
-    files = ("--candidates", str(tmp_path / "candidates.parquet"), "--out", str(tmp_path / "ranked.parquet"))
+    files = ("--candidates", str(tmp_path / "candidates.parquet"), "--output", str(tmp_path / "predicted.parquet"))
+    run(predict, monkeypatch, lake, *files, *METHOD)
+    assert f"5 candidates predicted by {version} at the end of {DAYS[-1]}, 1 of users" in capsys.readouterr().out
+    predicted = pq.read_table(tmp_path / "predicted.parquet")
+    assert predicted.column("predicted_by").to_pylist() == [version] * 5
+    files = ("--candidates", str(tmp_path / "predicted.parquet"), "--out", str(tmp_path / "ranked.parquet"))
     run(fuse, monkeypatch, lake, "--day", DAYS[-1], *files)
-    assert "2 candidates ranked, 1 of users without weights" in capsys.readouterr().out
+    assert "5 candidates ranked, 1 of users without weights" in capsys.readouterr().out
     fused_by = pq.read_table(tmp_path / "ranked.parquet").column("fused_by").to_pylist()
-    assert fused_by[0].startswith("unified_rl_criteo/")
-    assert fused_by[1] == fuse.EQUAL_WEIGHTS
+    assert fused_by == [version] * 4 + [fuse.EQUAL_WEIGHTS]
 
 
 def rows(lake: Lake, table: str, day: str = DAYS[-1]) -> list[dict[str, Any]]:
