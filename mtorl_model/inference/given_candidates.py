@@ -32,9 +32,7 @@ _ROWS_AT_ONCE = 32_768
 _INPUTS = (JOURNEYS, ITEM_HISTORY)
 
 
-def predict_given(
-    lake: Lake, dataset: Dataset, model: Method, candidates: pa.Table, day: str
-) -> tuple[Floats, int]:
+def predict_given(lake: Lake, dataset: Dataset, model: Method, candidates: pa.Table, day: str) -> tuple[Floats, int]:
     """The chance of each of model.label_names, (N, T), and the number of candidates whose user has no journey.
 
     candidates: user_id and the candidate's own columns. Raises UserError if a column is missing, has values of another
@@ -45,7 +43,10 @@ def predict_given(
     for partition in partitions:
         partition.require()
     with consistent_read(partitions):
-        journeys, history = _journeys_of(lake, dataset, day, candidates.column("user_id")), history_of(lake, dataset, day)
+        journeys, history = (
+            _journeys_of(lake, dataset, day, candidates.column("user_id")),
+            history_of(lake, dataset, day),
+        )
     index = pc.index_in(candidates.column("user_id"), value_set=journeys.column("user_id").combine_chunks())
     unknown = index.null_count
     row_N = np.asarray(pc.fill_null(index, len(journeys)))
@@ -92,7 +93,9 @@ def _checked(candidates: pa.Table, dataset: Dataset) -> pa.Table:
         try:
             columns[name] = candidates.column(name).cast(arrow_type(column.dtype))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(f"the candidates' column {name} is not a {column.dtype}, as in the lake: {error}") from error
+            raise UserError(
+                f"the candidates' column {name} is not a {column.dtype}, as in the lake: {error}"
+            ) from error
     if nulls := columns["user_id"].null_count:
         raise UserError(f"{nulls:,} candidates have no user_id")
     return pa.table(columns)

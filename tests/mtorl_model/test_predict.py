@@ -86,7 +86,9 @@ def test_a_user_without_a_journey_has_the_inputs_of_a_first_exposure(lake: Lake)
     steps = pq.ParquetFile(lake[STEPS, CRITEO, DAYS[0]].files()[0]).read()
     first = steps.filter(pc.equal(steps.column("seen_exposures"), 0)).to_pylist()[0]
     empty = empty_journey(CRITEO).column("next_step")[0].as_py()
-    assert {c.name: empty[c.name] for c in derived_inputs(CRITEO)} == {c.name: first[c.name] for c in derived_inputs(CRITEO)}
+    assert {c.name: empty[c.name] for c in derived_inputs(CRITEO)} == {
+        c.name: first[c.name] for c in derived_inputs(CRITEO)
+    }
     assert {empty[column.name] for column in CRITEO.features(Known.BEFORE)} == {None}
 
 
