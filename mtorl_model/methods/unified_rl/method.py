@@ -50,8 +50,6 @@ from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import biases_of, log_scores, powers_of
 from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.networks import Actor
-from mtorl_model.methods.unified_rl.policy import ActorPolicy
-from mtorl_model.methods.unified_rl.progressive import progressive_rounds
 from mtorl_model.methods.unified_rl.transitions import Transitions
 from mtorl_model.training.candidate_sample import CandidateSample
 from mtorl_model.training.config import FineTuneConfig
@@ -118,27 +116,29 @@ class UnifiedRL(Method):
         return MethodOfObjectives.untrained(self.config.predictor, self.dataset.name, self)
 
     def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
-        config, lists = self.config, self._lists(train, predictions_NI)
-        valid_pairs, valid_NI = self._pairs(valid), self._predictor.predict(valid)
+        lists, valid_pairs, valid_NI = self._lists(train, predictions_NI), self._pairs(valid), self._predictor.predict(valid)
         actor = self._new_actor(lists.state_RS.shape[1])
         start_D = self._better_start(valid_pairs, valid_NI)
         actor.start_at(torch.as_tensor(start_D).clamp(-_LARGEST_START, _LARGEST_START))
-        rounds = progressive_rounds(
-            config.learner,
-            lambda number, policy: self._explored(lists, policy, config.learner.seed + number),
-            config.replay.rounds if len(lists) else 0,
-            state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS, start=ActorPolicy(actor),
-        )  # fmt: skip
-        self._policy = best_policy = BoxedPolicy(actor, actor, config.learner.half_width)
+        self._policy = best_policy = BoxedPolicy((actor,), self.config.learner.half_width)
         best = self._report(run, 0, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
-        for number, learner in enumerate(rounds, start=1):
-            self._policy = BoxedPolicy(learner.actor, self._policy.actor, config.learner.half_width)
-            share = self._report(run, number, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
+        for number in range(self.config.replay.rounds if len(lists) else 0):
+            self._policy = self._next_policy(lists, self._policy, self.config.learner.seed + number)
+            share = self._report(run, number + 1, valid_pairs.ordered_share(self._scores(valid, valid_NI)))
             if share > best:
                 best, best_policy = share, self._policy
         self._policy = best_policy
         run.lines.append(self._weights_line())
         run.lines.append(f"{len(lists):,} requests have exposures with different rewards")
+
+    def _next_policy(self, lists: ShownLists, behaviour: BoxedPolicy, seed: int) -> BoxedPolicy:
+        """One step of progressive training (equation 7): explore around what the behaviour policy serves, and learn."""
+        learner = FusionLearner(
+            replace(self.config.learner, seed=seed), state=lists.state_RS.shape[1], actions=len(self.static_D),
+            groups=GROUPS, previous=behaviour.actor,
+        )  # fmt: skip
+        learner.fit(self._explored(lists, behaviour.act, seed))
+        return behaviour.after(learner.actor)
 
     def _better_start(self, valid_pairs: UserPairs, valid_NI: Floats) -> Floats:
         """[D]: the static weights, or equal weights where these rank validation users better, as in a small log."""
@@ -153,13 +153,7 @@ class UnifiedRL(Method):
         lists, behaviour = self._lists(sample.new, self._predictor.predict(sample.new)), self._policy
         if not len(lists):
             return {"train_requests": 0.0}
-        learner_config = replace(self.config.learner, seed=self._day_seed(sample))
-        learner = FusionLearner(
-            learner_config, state=lists.state_RS.shape[1], actions=len(self.static_D), groups=GROUPS,
-            previous=behaviour.actor,
-        )  # fmt: skip
-        learner.fit(self._explored(lists, behaviour.act, learner_config.seed))
-        self._policy = BoxedPolicy(learner.actor, behaviour.actor, learner_config.half_width)
+        self._policy = self._next_policy(lists, behaviour, self._day_seed(sample))
         new_RQ, old_RQ = (ranked_reward(lists, policy.act(lists.state_RS)) for policy in (self._policy, behaviour))
         return {"train_requests": float(len(lists)), "train_reward_gain": float((new_RQ - old_RQ).sum(axis=1).mean())}
 
@@ -234,20 +228,18 @@ class UnifiedRL(Method):
         return FusedScores(score_N, predictions_NI, powers_of(action_ND), biases_of(action_ND)).prediction
 
     def state(self) -> State:
-        """The predictor, both actors, and the arrays that are attributes."""
-        parts: dict[str, State] = {
-            "predictor": self._predictor.state(),
-            "actor": _arrays(self._policy.actor),
-            "behaviour": _arrays(self._policy.behaviour),
-        }
+        """The predictor, the actors, and the arrays that are attributes."""
+        parts: dict[str, State] = {"predictor": self._predictor.state()}
+        parts |= {f"actor_{step:02d}": _arrays(actor) for step, actor in enumerate(self._policy.actors)}
         nested = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         return {**super().state(), **nested}
 
     def restore(self, state: State) -> None:
         super().restore({name: array for name, array in state.items() if "." not in name})
         self._predictor = ObjectiveModels.from_state(state_part(state, "predictor"), self._restored_half)
-        actor, behaviour = (self._restored(state_part(state, part)) for part in ("actor", "behaviour"))
-        self._policy = BoxedPolicy(actor, behaviour, self.config.learner.half_width)
+        steps = sorted({name.partition(".")[0] for name in state if name.startswith("actor_")})
+        actors = tuple(self._restored(state_part(state, step)) for step in steps)
+        self._policy = BoxedPolicy(actors, self.config.learner.half_width)
 
     def _restored(self, arrays: State) -> Actor:
         weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

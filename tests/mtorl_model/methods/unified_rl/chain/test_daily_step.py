@@ -10,10 +10,12 @@ import torch
 from method_inputs import CandidateInputs
 
 from lakehouse.lake import Lake
-from mtorl_model.methods.unified_rl.chain.boxed_policy import BoxedPolicy
+from mtorl_model.methods.unified_rl.chain.boxed_policy import MOST_ACTORS, BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS
+from mtorl_model.methods.unified_rl.chain.requests import states
 from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import biases_of, powers_of
+from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from mtorl_model.methods.unified_rl.networks import Actor
 from mtorl_model.training.config import FineTuneConfig
@@ -39,8 +41,12 @@ def test_the_same_champion_and_day_give_the_same_bytes(inputs: CandidateInputs, 
     states = [model.state() for model in models]
     for name, array in states[0].items():
         np.testing.assert_array_equal(array, states[1][name], err_msg=name)
-    assert not np.array_equal(states[0]["actor.layers.4.bias"], champion.state()["actor.layers.4.bias"])
-    np.testing.assert_array_equal(states[0]["behaviour.layers.4.bias"], champion.state()["actor.layers.4.bias"])
+    newest = len(champion._policy.actors) - 1
+    for step in range(newest + 1):
+        name = f"actor_{step:02d}.layers.4.bias"
+        np.testing.assert_array_equal(states[0][name], champion.state()[name])
+    assert f"actor_{newest + 1:02d}.layers.4.bias" in states[0]
+    assert not np.array_equal(models[0]._policy.actor.layers[4].bias, champion._policy.actor.layers[4].bias)
 
 
 def test_explored_actions_are_in_the_box_and_another_day_has_others(
@@ -61,16 +67,61 @@ def test_explored_actions_are_in_the_box_and_another_day_has_others(
     assert not np.array_equal(champion.explored(sample._replace(new=later)).power_NI, explored.power_NI)
 
 
-def test_the_served_action_stays_in_the_box() -> None:
+def actor_at(action: list[float], state: int, seed: int = 0) -> Actor:
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        actor, behaviour = Actor(3, 4, 8), Actor(3, 4, 8)
-    actor.start_at(torch.tensor([0.9, -0.9, 0.05, 0.0]))
-    state_NS = np.random.default_rng(0).normal(size=(20, 3))
-    action_ND = BoxedPolicy(actor, behaviour, 0.15).act(state_NS)
-    np.testing.assert_allclose(action_ND[:, :2], np.tile([0.15, -0.15], (20, 1)), atol=0.01)
-    np.testing.assert_allclose(action_ND[:, 2], 0.05, atol=0.01)
+        torch.manual_seed(seed)
+        actor = Actor(state, len(action), 8)
+    actor.start_at(torch.tensor(action))
+    return actor
+
+
+STATES = np.random.default_rng(0).normal(size=(20, 3))
+
+
+def test_the_served_action_stays_in_the_box_around_what_was_served_before() -> None:
+    start = BoxedPolicy((actor_at([0.0] * 4, 3),), 0.15)
+    first = start.after(actor_at([0.9, -0.9, 0.05, 0.0], 3))
+    np.testing.assert_allclose(first.act(STATES), np.tile([0.15, -0.15, 0.05, 0.0], (20, 1)), atol=0.01)
+    second = first.after(actor_at([0.9, 0.0, 0.0, 0.0], 3, seed=1))
+    action_ND, centre_ND = second.served(STATES)
+    np.testing.assert_array_equal(centre_ND, first.act(STATES))  # not the action of first's actor, .9
+    np.testing.assert_allclose(action_ND[:, 0], 0.3, atol=0.01)
+    assert (np.abs(action_ND - centre_ND) <= 0.15 + 1e-9).all()
     assert powers_of(action_ND).shape == biases_of(action_ND).shape == (20, 2)
+    np.testing.assert_array_equal(start.served(STATES)[0], start.served(STATES)[1])
+
+
+def test_a_policy_of_very_many_steps_keeps_the_newest_actors() -> None:
+    policy = BoxedPolicy((actor_at([0.0] * 4, 3),), 0.15)
+    for step in range(40):
+        policy = policy.after(actor_at([min(0.01 * step, 0.9), 0.0, 0.0, 0.0], 3, seed=step))
+    assert len(policy.actors) == MOST_ACTORS
+    np.testing.assert_allclose(policy.act(STATES)[:, 0], 0.39, atol=0.01)
+
+
+def test_training_and_serving_have_one_box_around_what_the_champion_serves(
+    inputs: CandidateInputs, champion: UnifiedRL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the champion's actor has left its own box, so that it starts the next step outside of it."""
+    model, sample = copy.deepcopy(champion), inputs.day_sample(champion)
+    state_NS = states(sample.new, np.arange(len(sample.new)), model.dataset)
+    size = state_NS.shape[1]
+    model._policy = BoxedPolicy((actor_at([0.0] * 8, size),), 0.15).after(actor_at([0.6] + [0.0] * 7, size))
+    served_before_ND = model._policy.act(state_NS)
+    assert served_before_ND[:, 0] == pytest.approx(0.15, abs=0.02)
+
+    trained_on = []
+    fit = FusionLearner.fit
+    monkeypatch.setattr(FusionLearner, "fit", lambda self, log: trained_on.append(log) or fit(self, log))
+    model.fine_tune(sample, FineTuneConfig())
+    (log,) = trained_on
+    lists = model._lists(sample.new, model._predictor.predict(sample.new))
+    np.testing.assert_array_equal(log.centre_ND, np.tile(served_before_ND[lists.first_R], (2, 1)))
+    assert (np.abs(log.action_ND - log.centre_ND) <= 0.15 + 1e-9).all()
+
+    action_ND, centre_ND = model._policy.served(state_NS)
+    np.testing.assert_array_equal(centre_ND, served_before_ND)
+    assert (np.abs(action_ND - served_before_ND) <= 0.15 + 1e-9).all()
 
 
 def test_training_starts_from_equal_weights_where_static_ones_rank_validation_users_worse(champion: UnifiedRL) -> None:
