@@ -13,12 +13,12 @@ from lakehouse.models.versions import Version
 from lakehouse.rows import arrow_schema
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.fusion_columns import weight_arrays
 from mtorl_model.methods.method import ExploredRequests, Method
 from mtorl_model.training.candidate_sample import CandidateSample
 from schemas.dataset import Dataset
 from schemas.tables import FUSION_EXPOSURES
 from schemas.tables.candidates.fusion_exposures import REWARDS, fusion_exposures
-from schemas.tables.candidates.fusion_weights import bias_column, power_column
 
 
 def publish_explored(
@@ -30,19 +30,20 @@ def publish_explored(
     inputs = {"model": behaviour.name, **sample.inputs}
     if (published := partition.manifest) is not None and published.is_fresh(inputs):
         return published
-    rows = explored_table(model.explored(sample), dataset, behaviour.name, day)
+    rows = explored_table(model.explored(sample), dataset, model.half_width, behaviour.name, day)
     with work_folder() as staged:
         pq.write_table(rows, staged / "part-0.parquet")
         return partition.publish(staged, inputs=inputs, code=code_version("mtorl_model"))
 
 
-def explored_table(explored: ExploredRequests, dataset: Dataset, version: str, day: str) -> pa.Table:
+def explored_table(explored: ExploredRequests, dataset: Dataset, half_width: float, version: str, day: str) -> pa.Table:
     """The rows of the table, by request and draw."""
     rows = len(explored.request_N)
     columns = {"request_id": pa.array(explored.request_N), "draw": pa.array(explored.draw_N, pa.int32())}
-    names = [objective.name for objective in dataset.objectives]
-    for column, array_NI in ((power_column, explored.power_NI), (bias_column, explored.bias_NI)):
-        columns |= {column(name): pa.array(np.ascontiguousarray(array_NI[:, i])) for i, name in enumerate(names)}
+    columns |= weight_arrays(
+        dataset, explored.power_NI, explored.bias_NI, explored.behaviour_power_NI, explored.behaviour_bias_NI,
+        half_width=half_width,
+    )  # fmt: skip
     columns["propensity"] = pa.array(explored.propensity_N)
     columns |= {name: pa.array(np.ascontiguousarray(explored.reward_NQ[:, q])) for q, name in enumerate(REWARDS)}
     columns["behaviour"] = pa.array([version] * rows, pa.string())

@@ -17,6 +17,7 @@ from lakehouse.lake import Lake
 from mtorl_model import evaluate, fuse, learn, predict, score, train
 from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
+from mtorl_model.methods.method import FusedScores
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
@@ -52,8 +53,13 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert ranking["baselines"].keys() == {"equal weights", "click alone", "conversion alone"}
     assert ranking["weights"] == {"click": 1.0, "conversion": 10.0}
 
+    actors = len(Registry(lake, CRITEO, "unified_rl").load_champion()[1]._policy.actors)
+
+    def of_challengers(model: UnifiedRL) -> list[str]:
+        return ["nothing is learned"] if len(model._policy.actors) > actors else []
+
     with monkeypatch.context() as patch:
-        patch.setattr(UnifiedRL, "self_check", lambda self: ["nothing is learned"])
+        patch.setattr(UnifiedRL, "self_check", of_challengers)
         run(learn, monkeypatch, lake, "--day", DAYS[1], *METHOD)
     assert "unified_rl_criteo/2 is refused" in capsys.readouterr().out
     refused = {row["check"]: row["reason"] for row in rows(lake, PROMOTIONS, DAYS[1])}
@@ -69,6 +75,7 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert min(row["propensity"] for row in explored) >= (1 / 0.3) ** 4 - 1e-6  # a box has at most this volume
     heads = [row["head"] for row in rows(lake, PREQUENTIAL)]
     assert heads == ["ranking"]
+    assert {row["half_width"] for row in explored} == {0.15}
     for table in (PREQUENTIAL, PROMOTIONS, FUSION_EXPOSURES):
         audit = audit_partition(lake, table, CRITEO, DAYS[-1])
         assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
@@ -82,6 +89,10 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert weights.column("user_id").to_pylist() == sorted(journeys.column("user_id").to_pylist())
     version, _ = Registry(lake, CRITEO, "unified_rl").load_champion()
     assert weights.column("model_version").unique().to_pylist() == [version]
+    audit = audit_partition(lake, FUSION_WEIGHTS, CRITEO, DAYS[-1])
+    assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
+    moved = np.abs(weights.column("power_click").to_numpy() - weights.column("behaviour_power_click").to_numpy())
+    assert 0 < moved.max() <= 0.15 + 1e-6
 
     # Candidates are predicted, and the predictions are fused.
     day_rows = pq.ParquetFile(lake[EXPOSURES, CRITEO, DAYS[-1]].files()[0]).read().slice(0, 5)
@@ -143,10 +154,28 @@ def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
             fuse.fuse(rows_of, weights, CRITEO)
 
 
-def test_the_gate_refuses_powers_that_collapse_or_jump() -> None:
+def fusion(power_NI: np.ndarray, bias_NI: np.ndarray | None = None) -> FusedScores:
+    bias_NI = np.full_like(power_NI, 0.05) if bias_NI is None else bias_NI
+    return FusedScores(power_NI[:, 0], power_NI, power_NI, bias_NI, power_NI, bias_NI)
+
+
+def test_the_gate_refuses_a_challenger_that_collapses_or_leaves_the_box_around_the_champion() -> None:
     usual_NI = np.full((50, 2), 1.0)
-    assert audit_fusion(usual_NI, usual_NI, 0.3) == []
-    assert "collapsed" in audit_fusion(np.full((50, 2), 0.01), usual_NI, 2.0)[0]
-    assert "a power moves by 0.50, at most 0.30" in audit_fusion(usual_NI + 0.5, usual_NI, 0.3)[0]
-    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), np.nan), usual_NI, 0.3)[0]
-    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), 2.5), usual_NI, 2.0)[0]
+    varied_NI = usual_NI + np.linspace(-0.05, 0.05, 50)[:, None]
+    usual, varied = fusion(usual_NI), fusion(varied_NI)
+    assert audit_fusion(usual, usual, 0.15) == []
+    assert audit_fusion(varied, usual, 0.15) == []
+    assert audit_fusion(fusion(usual_NI + 0.15), usual, 0.15) == []
+    assert audit_fusion(usual, varied, 0.15) == [
+        "all exposures have one action where the champion's actions vary: a collapsed policy"
+    ]
+    assert "one score: a collapsed policy" in audit_fusion(fusion(np.full((50, 2), 0.01)), usual, 2.0)[0]
+    outside_NI = usual_NI.copy()
+    outside_NI[:20, 1] += 0.16
+    assert (
+        "40% of the exposures have weights outside the box of 0.15" in audit_fusion(fusion(outside_NI), usual, 0.15)[0]
+    )
+    bias_NI = np.full((50, 2), 0.06)  # .05 of a bias are 1 of an action: this one moves by .2
+    assert "100% of the exposures have weights outside" in audit_fusion(fusion(usual_NI, bias_NI), usual, 0.15)[0]
+    assert "not a number from 0 to 2" in audit_fusion(fusion(np.full((50, 2), np.nan)), usual, 0.15)[0]
+    assert "not a number from 0 to 2" in audit_fusion(fusion(np.full((50, 2), 2.5)), usual, 2.0)[0]

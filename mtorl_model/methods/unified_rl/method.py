@@ -116,7 +116,11 @@ class UnifiedRL(Method):
         return MethodOfObjectives.untrained(self.config.predictor, self.dataset.name, self)
 
     def _learn_policy(self, train: CandidateStore, predictions_NI: Floats, valid: CandidateStore, run: Run) -> None:
-        lists, valid_pairs, valid_NI = self._lists(train, predictions_NI), self._pairs(valid), self._predictor.predict(valid)
+        lists, valid_pairs, valid_NI = (
+            self._lists(train, predictions_NI),
+            self._pairs(valid),
+            self._predictor.predict(valid),
+        )
         actor = self._new_actor(lists.state_RS.shape[1])
         start_D = self._better_start(valid_pairs, valid_NI)
         actor.start_at(torch.as_tensor(start_D).clamp(-_LARGEST_START, _LARGEST_START))
@@ -167,7 +171,8 @@ class UnifiedRL(Method):
         draws = self.config.replay.draws
         return ExploredRequests(
             np.tile(sample.new.exposure_id_N[lists.first_R], draws), np.repeat(np.arange(draws), len(lists)),
-            powers_of(log.action_ND), biases_of(log.action_ND), self._box.density(log.centre_ND), log.reward_NQ,
+            powers_of(log.action_ND), biases_of(log.action_ND), powers_of(log.centre_ND), biases_of(log.centre_ND),
+            self._box.density(log.centre_ND), log.reward_NQ,
         )  # fmt: skip
 
     def _day_seed(self, sample: CandidateSample) -> int:
@@ -189,6 +194,10 @@ class UnifiedRL(Method):
     @property
     def objective_weights(self) -> Floats:
         return self.weight_I
+
+    @property
+    def half_width(self) -> float:
+        return self.config.learner.half_width
 
     def _report(self, run: Run, number: int, share: float) -> float:
         run.curves.append({"valid_mtf_gauc": share})
@@ -212,33 +221,34 @@ class UnifiedRL(Method):
         return UserPairs(store.user_N, store.objectives_NI[:, 0] > 0, 1.0 + reward_N)
 
     def _scores(self, store: CandidateStore, predictions_NI: Floats) -> Floats:
-        return fused_scores(predictions_NI, self._actions(store), self.usual_I)
+        return fused_scores(predictions_NI, self._served(store)[0], self.usual_I)
 
-    def _actions(self, store: CandidateStore) -> Floats:
-        """[N, D]: the action of each exposure's request."""
+    def _served(self, store: CandidateStore) -> tuple[Floats, Floats]:
+        """The action of each exposure's request, and the behaviour policy's; [N, D] both."""
         requests = requests_of(store, self.config.replay.list_length)
-        action_RD = self._policy.act(states(store, requests.first_R, self.dataset))
-        actions_ND: Floats = action_RD[requests.request_N]
-        return actions_ND
+        action_RD, centre_RD = self._policy.served(states(store, requests.first_R, self.dataset))
+        return action_RD[requests.request_N], centre_RD[requests.request_N]
 
     def predict(self, candidates: CandidateStore) -> Prediction:
-        """The objectives, the fusion weights of the request and the fused score of every row of the store, [N]."""
-        predictions_NI, action_ND = self._predictor.predict(candidates), self._actions(candidates)
-        score_N = fused_scores(predictions_NI, action_ND, self.usual_I)
-        return FusedScores(score_N, predictions_NI, powers_of(action_ND), biases_of(action_ND)).prediction
+        """See FusedScores; the weights are those of each row's request, [N]."""
+        predictions_NI, (action_ND, centre_ND) = self._predictor.predict(candidates), self._served(candidates)
+        return FusedScores(
+            fused_scores(predictions_NI, action_ND, self.usual_I), predictions_NI, powers_of(action_ND),
+            biases_of(action_ND), powers_of(centre_ND), biases_of(centre_ND),
+        ).prediction  # fmt: skip
 
     def state(self) -> State:
-        """The predictor, the actors, and the arrays that are attributes."""
+        """The predictor, the actors from the newest on, and the arrays that are attributes."""
         parts: dict[str, State] = {"predictor": self._predictor.state()}
-        parts |= {f"actor_{step:02d}": _arrays(actor) for step, actor in enumerate(self._policy.actors)}
+        parts |= {f"actor_{age:02d}": _arrays(actor) for age, actor in enumerate(reversed(self._policy.actors))}
         nested = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         return {**super().state(), **nested}
 
     def restore(self, state: State) -> None:
         super().restore({name: array for name, array in state.items() if "." not in name})
         self._predictor = ObjectiveModels.from_state(state_part(state, "predictor"), self._restored_half)
-        steps = sorted({name.partition(".")[0] for name in state if name.startswith("actor_")})
-        actors = tuple(self._restored(state_part(state, step)) for step in steps)
+        names = sorted({name.partition(".")[0] for name in state if name.startswith("actor_")}, reverse=True)
+        actors = tuple(self._restored(state_part(state, name)) for name in names)
         self._policy = BoxedPolicy(actors, self.config.learner.half_width)
 
     def _restored(self, arrays: State) -> Actor:

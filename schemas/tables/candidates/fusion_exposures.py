@@ -10,7 +10,14 @@ from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.expectations import between, holds, unique_together
 from schemas.tables import FUSION_EXPOSURES
-from schemas.tables.candidates.fusion_weights import LARGEST_BIAS, LARGEST_POWER, bias_column, power_column
+from schemas.tables.candidates.fusion_weights import (
+    LARGEST_BIAS,
+    LARGEST_POWER,
+    bias_column,
+    is_in_box,
+    power_column,
+    weight_columns,
+)
 
 REWARDS = ("reward_consumption", "reward_others")
 
@@ -23,8 +30,7 @@ def fusion_exposures(dataset: Dataset) -> Table:
         columns=(
             Column("request_id", "bigint", "exposure_id of the request's first exposure"),
             Column("draw", "int", "number of the action of this request, from 0"),
-            *(Column(power_column(name), "double", f"power of the prediction of {name}, 0 to 2") for name in names),
-            *(Column(bias_column(name), "double", f"was added to the prediction of {name}, 0 to .1") for name in names),
+            *weight_columns(names),
             Column("propensity", "double", "density of the drawn action, whose dimensions are from -1 to 1"),
             Column("reward_consumption", "double", "reward of the list by the first objective; see replay.py"),
             Column("reward_others", "double", "reward of the list by the other objectives"),
@@ -40,7 +46,11 @@ def fusion_exposures(dataset: Dataset) -> Table:
                 for name in names
             ),
             holds("is_likely", rationale="an action without a propensity cannot be weighted"),
+            holds("is_in_box", rationale="an action outside the box cannot have been drawn"),
             *(between(name, low=0, rationale="a negative reward would gain from the penalty") for name in REWARDS),
         ),
-        audit_duckdb_sql="SELECT *, propensity > 0 AND isfinite(propensity) AS is_likely FROM partition",
+        audit_duckdb_sql=(
+            f"SELECT *, propensity > 0 AND isfinite(propensity) AS is_likely, {is_in_box(names)} AS is_in_box "
+            "FROM partition"
+        ),
     )
