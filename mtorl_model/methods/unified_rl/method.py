@@ -96,11 +96,24 @@ class UnifiedRL(Method):
         if faults := self.self_check():
             raise UserError(f"{self.name} does not learn with these settings (--set): {'; '.join(faults)}")
         self._predictor, predictions_NI = ObjectiveModels.fit(train, lambda half: self._fit_half(half, valid))
+        is_final_N = train.is_final_N
+        train, valid, predictions_NI = self._final(train), self._final(valid), predictions_NI[is_final_N]
+        if left_out := int((~is_final_N).sum()):
+            run.lines.append(f"{left_out:,} exposures of training users are left out: their outcomes may still follow")
         self.weight_I = reward_weights(self.dataset, train)
         self.usual_I = usual_predictions(predictions_NI)
         self.static_D = fit_static_action(self._pairs(train), predictions_NI, self.config.learner.seed)
         self._learn_policy(train, predictions_NI, valid, run)
         return self
+
+    def _final(self, store: CandidateStore) -> CandidateStore:
+        """The rows whose outcomes are final. A conversion that may still follow would count as one that never comes."""
+        if not store.is_final_N.any():
+            raise UserError(
+                f"no exposure of {self.dataset.name} is old enough for its outcomes to be final: train on earlier days "
+                "as well"
+            )
+        return store.take(np.flatnonzero(store.is_final_N))
 
     def _fit_half(self, half: CandidateStore, valid: CandidateStore) -> ObjectiveModel:
         if self.config.predictor == BOOSTING:
@@ -150,11 +163,11 @@ class UnifiedRL(Method):
         return max(starts, key=lambda action_D: valid_pairs.ordered_share(log_scores(valid_NI, action_D)))
 
     def fine_tune(self, sample: CandidateSample, config: FineTuneConfig) -> dict[str, float]:
-        """One step of progressive training (equation 7), around the present policy, on the requests of the day.
+        """One step of progressive training (equation 7), around the present policy, on the requests of _day_lists.
 
         The predictor and the weights of the reward do not change. config: not used, the learner has its own settings.
         """
-        lists, behaviour = self._lists(sample.new, self._predictor.predict(sample.new)), self._policy
+        (_, lists), behaviour = self._day_lists(sample), self._policy
         if not len(lists):
             return {"train_requests": 0.0}
         self._policy = self._next_policy(lists, behaviour, self._day_seed(sample))
@@ -166,14 +179,25 @@ class UnifiedRL(Method):
 
     def explored(self, sample: CandidateSample) -> ExploredRequests:
         """See Method.explored."""
-        lists = self._lists(sample.new, self._predictor.predict(sample.new))
+        store, lists = self._day_lists(sample)
         log = self._explored(lists, self._policy.act, self._day_seed(sample))
         draws = self.config.replay.draws
         return ExploredRequests(
-            np.tile(sample.new.exposure_id_N[lists.first_R], draws), np.repeat(np.arange(draws), len(lists)),
+            np.tile(store.exposure_id_N[lists.first_R], draws), np.repeat(np.arange(draws), len(lists)),
             powers_of(log.action_ND), biases_of(log.action_ND), powers_of(log.centre_ND), biases_of(log.centre_ND),
             self._box.density(log.centre_ND), log.reward_NQ,
         )  # fmt: skip
+
+    def _day_lists(self, sample: CandidateSample) -> tuple[CandidateStore, ShownLists]:
+        """The exposures that a day's step learns from, and their lists.
+
+        They are those of the day. If their outcomes are not final yet, they are those of the sample's earlier days
+        whose outcomes are final.
+        """
+        new, replay = (store.take(np.flatnonzero(store.is_final_N)) for store in (sample.new, sample.replay))
+        store = new if len(new) else replay
+        predictions_NI = self._predictor.predict(store) if len(store) else np.zeros(store.objectives_NI.shape)
+        return store, self._lists(store, predictions_NI)
 
     def _day_seed(self, sample: CandidateSample) -> int:
         """Another day explores other actions."""

@@ -3,7 +3,8 @@
 The daily run draws the actions and ranks the exposures that the day's training users were shown, because no service
 explores (mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's
 ranking of the same list, and raised by a constant so that it is at least 0. The day's step of progressive training
-learns from exactly these rows.
+learns from exactly these rows. While the day's own outcomes may still follow, as conversions do, they are requests of
+earlier days whose outcomes are final.
 """
 
 from schemas.contract import Column, Table
@@ -35,7 +36,7 @@ def fusion_exposures(dataset: Dataset) -> Table:
             Column("reward_consumption", "double", "reward of the list by the first objective; see replay.py"),
             Column("reward_others", "double", "reward of the list by the other objectives"),
             Column("behaviour", "string", "the version around whose policy the action was drawn"),
-            Column("day", "string", "the day of the request, YYYY-MM-DD"),
+            Column("day", "string", "the day whose step learns from it, YYYY-MM-DD"),
         ),
         key=("request_id", "draw"),
         expectations=(

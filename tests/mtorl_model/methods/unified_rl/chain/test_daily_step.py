@@ -10,6 +10,8 @@ import torch
 from method_inputs import CandidateInputs
 
 from lakehouse.lake import Lake
+from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.methods.method import Run
 from mtorl_model.methods.unified_rl.chain.boxed_policy import MOST_ACTORS, BoxedPolicy
 from mtorl_model.methods.unified_rl.chain.config import PRESETS
 from mtorl_model.methods.unified_rl.chain.requests import states
@@ -19,6 +21,7 @@ from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from mtorl_model.methods.unified_rl.networks import Actor
 from mtorl_model.training.config import FineTuneConfig
+from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
 CONFIG = PRESETS["small"].changed({"gain_iterations": 8, "steps": 30, "rounds": 1, "critics": 2, "hidden": 16})
@@ -121,6 +124,64 @@ def test_training_and_serving_have_one_box_around_what_the_champion_serves(
     action_ND, centre_ND = model._policy.served(state_NS)
     np.testing.assert_array_equal(centre_ND, served_before_ND)
     assert (np.abs(action_ND - served_before_ND) <= 0.15 + 1e-9).all()
+
+
+def young(store: CandidateStore, is_young_N: np.ndarray) -> CandidateStore:
+    """A store in which the outcomes of these rows may still follow."""
+    maturity_N = np.where(is_young_N, 0.5, 1.0).astype(np.float32)
+    return replace(store, objective_maturity_NI=np.tile(maturity_N[:, None], (1, store.objectives_NI.shape[1])))
+
+
+def test_a_day_whose_outcomes_may_still_follow_is_replaced_by_earlier_days(
+    inputs: CandidateInputs, champion: UnifiedRL
+) -> None:
+    sample = inputs.day_sample(champion)
+    earlier = replace(sample.new, exposure_id_N=sample.new.exposure_id_N + 1_000_000)
+    late = sample._replace(new=young(sample.new, np.ones(len(sample.new), bool)), replay=earlier)
+    assert (champion.explored(sample).request_N < 1_000_000).all()
+    assert (champion.explored(late).request_N >= 1_000_000).all()
+    assert len(champion.explored(late).request_N) == len(champion.explored(sample).request_N)
+    model = copy.deepcopy(champion)
+    assert model.fine_tune(late, FineTuneConfig())["train_requests"] > 0
+
+    nothing = late._replace(replay=sample.new.take(np.arange(0)))
+    assert len(champion.explored(nothing).request_N) == 0
+    unchanged = copy.deepcopy(champion)
+    assert unchanged.fine_tune(nothing, FineTuneConfig()) == {"train_requests": 0.0}
+    assert len(unchanged._policy.actors) == len(champion._policy.actors)
+
+
+def test_a_training_leaves_out_exposures_whose_outcomes_may_still_follow(inputs: CandidateInputs) -> None:
+    """Their objectives count as no in the log so far; here they would also turn the weights around."""
+    train, valid = inputs._store(200, 0), inputs._store(60, 1)
+    is_young_N = train.session_N >= 100
+    hidden_NI = np.where(is_young_N[:, None], 0.0, train.objectives_NI).astype(np.float32)
+    model, run = inputs.fit(UnifiedRL, CONFIG, None), Run()
+    learned_from = []
+    model._learn_policy = lambda train, predictions_NI, valid, run: learned_from.append((train, predictions_NI, valid))
+    model.fit(young(replace(train, objectives_NI=hidden_NI), is_young_N), young(valid, valid.session_N >= 30), run)
+    ((learned, predictions_NI, validated),) = learned_from
+    assert (learned.session_N < 100).all()
+    assert len(learned) == len(predictions_NI) == (~is_young_N).sum()
+    assert (validated.session_N < 30).all()
+    assert run.lines == [
+        f"{is_young_N.sum():,} exposures of training users are left out: their outcomes may still follow"
+    ]
+    with pytest.raises(UserError, match="no exposure of kuairand is old enough for its outcomes to be final"):
+        model.fit(young(train, np.ones(len(train), bool)), valid, Run())
+
+
+def test_a_restored_policy_has_its_actors_in_their_order(inputs: CandidateInputs, champion: UnifiedRL) -> None:
+    model, store = copy.deepcopy(champion), inputs.day_sample(champion).new
+    size = states(store, np.arange(1), model.dataset).shape[1]
+    for step in (0.5, -0.5, 0.02):
+        actor = model._new_actor(size)
+        actor.start_at(torch.full((8,), step))
+        model._policy = model._policy.after(actor)
+    restored = UnifiedRL(model.config, model.spec, model.initial_policy)
+    restored.encoding = model.encoding
+    restored.restore(model.state())
+    np.testing.assert_array_equal(restored.predict(store).fusion_XF, model.predict(store).fusion_XF)
 
 
 def test_training_starts_from_equal_weights_where_static_ones_rank_validation_users_worse(champion: UnifiedRL) -> None:
