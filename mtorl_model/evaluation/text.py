@@ -47,6 +47,7 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f"             {verdict(block['model_minus_it'])} {name}, {block['value']:.3f}"
             for name, block in ranking["baselines"].items()
         ]
+        lines += [f"             {ranking['advice']}"] if ranking["advice"] else []
     policy = metrics["policy"]
     if policy["identified"]:
         estimates = policy["deterministic"]

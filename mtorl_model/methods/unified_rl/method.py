@@ -44,7 +44,7 @@ from mtorl_model.methods.unified_rl.chain.objective_models import (
 from mtorl_model.methods.unified_rl.chain.ranking import fused_scores, usual_predictions
 from mtorl_model.methods.unified_rl.chain.replay import Policy, ShownLists, explored, ranked_reward, shown_lists
 from mtorl_model.methods.unified_rl.chain.requests import requests_of, states
-from mtorl_model.methods.unified_rl.chain.reward import GROUPS, reward_weights, rewards
+from mtorl_model.methods.unified_rl.chain.reward import GROUPS, advice_on_weights, reward_weights, rewards
 from mtorl_model.methods.unified_rl.chain.static_weights import fit_static_action
 from mtorl_model.methods.unified_rl.chain.user_pairs import UserPairs
 from mtorl_model.methods.unified_rl.fusion import biases_of, log_scores, powers_of
@@ -145,7 +145,8 @@ class UnifiedRL(Method):
             if share > best:
                 best, best_policy = share, self._policy
         self._policy = best_policy
-        run.lines.append(self._weights_line())
+        advice = advice_on_weights([objective.name for objective in self.dataset.objectives], self.weight_I)
+        run.lines += [self._weights_line(), *filter(None, [advice])]
         run.lines.append(f"{len(lists):,} requests have exposures with different rewards")
 
     def _next_policy(self, lists: ShownLists, behaviour: BoxedPolicy, seed: int) -> BoxedPolicy:

@@ -21,6 +21,7 @@ from mtorl_model.methods.unified_rl.learner import FusionLearner
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from mtorl_model.methods.unified_rl.networks import Actor
 from mtorl_model.training.config import FineTuneConfig
+from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
@@ -169,6 +170,22 @@ def test_a_training_leaves_out_exposures_whose_outcomes_may_still_follow(inputs:
     ]
     with pytest.raises(UserError, match="no exposure of kuairand is old enough for its outcomes to be final"):
         model.fit(young(train, np.ones(len(train), bool)), valid, Run())
+
+
+def test_a_training_reports_an_objective_without_a_weight(
+    inputs: CandidateInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = get_dataset("kuairand")
+    objectives = tuple(
+        replace(objective, weight=0.0) if k else objective for k, objective in enumerate(dataset.objectives)
+    )
+    without = replace(dataset, objectives=objectives)
+    monkeypatch.setattr(UnifiedRL, "dataset", property(lambda self: without))
+    model = inputs.fit(UnifiedRL, CONFIG, None)
+    run = Run()
+    model.fit(inputs._store(200, 0), inputs._store(60, 1), run)
+    (advice,) = [line for line in run.lines if "weight 0 in the reward" in line]
+    assert advice.startswith("click, like, social: weight 0")
 
 
 def test_a_restored_policy_has_its_actors_in_their_order(inputs: CandidateInputs, champion: UnifiedRL) -> None:
