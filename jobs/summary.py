@@ -89,7 +89,13 @@ def _ranking_lines(ranking: dict[str, Any]) -> list[str]:
     of_model = figures.pop("the model")
     others = ", ".join(f"{name} {figure}" for name, figure in figures.items())
     advice = [f"  {ranking['advice']}"] if ranking["advice"] else []
-    return [f"  {'ranking':<15} MTF-GAUC {of_model} ({others})", *advice]
+    value = ranking["value"]
+    reward = (
+        f"{value['minus_explored']['value']:+.4f} per ranking, compared with the explored actions"
+        if value["identified"]
+        else f"its value is not known: {value['why']}"
+    )
+    return [f"  {'ranking':<15} MTF-GAUC {of_model} ({others})", f"  {'reward':<15} {reward}", *advice]
 
 
 def _policy_figures(policy: dict[str, Any]) -> str:

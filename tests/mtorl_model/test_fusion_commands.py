@@ -17,10 +17,13 @@ from lakehouse.lake import Lake
 from mtorl_model import evaluate, fuse, learn, predict, score, train
 from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
+from mtorl_model.data.user_splits import split_indices
+from mtorl_model.evaluation import fusion_value
 from mtorl_model.methods.method import FusedScores
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
+from schemas.splits import SPLITS
 from schemas.tables import EXPOSURES, FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
 
 METHOD = ("--method", "unified_rl")
@@ -52,6 +55,7 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert 0 < ranking["mtf_gauc"]["value"] < 1
     assert ranking["baselines"].keys() == {"equal weights", "click alone", "conversion alone"}
     assert ranking["weights"] == {"click": 1.0, "conversion": 10.0}
+    assert ranking["value"]["why"] == "no explored action of these users is logged with its propensity"
 
     actors = len(Registry(lake, CRITEO, "unified_rl").load_champion()[1]._policy.actors)
 
@@ -82,6 +86,19 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     checks = {row["check"]: row for row in rows(lake, PROMOTIONS)}
     assert checks["ranking"]["champion"] == "unified_rl_criteo/1"
     assert checks["policy_audit"]["passed"]
+
+    # From the explored actions of users on whom nothing is trained, the value of a policy is estimated.
+    monkeypatch.setattr(fusion_value, "FEWEST_EFFECTIVE", 2)
+    monkeypatch.setattr(fusion_value, "KERNEL_SHARE", 4.0)  # every action of the box is near
+    run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "metrics.json"), *METHOD)
+    assert "the explored actions in reward" in capsys.readouterr().out
+    value = json.loads((tmp_path / "metrics.json").read_text())["ranking"]["value"]
+    user_of = {row["exposure_id"]: row["user_id"] for day in DAYS for row in rows(lake, EXPOSURES, day)}
+    explored += rows(lake, FUSION_EXPOSURES, DAYS[1])
+    splits = split_indices(pa.chunked_array([pa.array([user_of[row["request_id"]] for row in explored])])).to_pylist()
+    assert {*splits} == {0, 1, 2}
+    assert value["explored"] == splits.count(SPLITS.index("test"))
+    assert abs(value["minus_explored"]["value"]) < 0.01
 
     run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
     weights = pq.ParquetFile(lake[FUSION_WEIGHTS, CRITEO, DAYS[-1]].files()[0]).read()
