@@ -75,7 +75,7 @@ def test_each_logged_action_is_compared_with_the_policys_at_its_request(monkeypa
     numbers_NF = np.arange(rows)[:, None] / 100.0
     store = store_of(np.arange(rows) // 4, np.zeros((rows, 1)), numbers_NF, np.zeros((rows, 2)), (2,))
     logged = {
-        "request_id": [8, 4, 8, 99], "power_click": [1.01] * 4, "power_conversion": [1.0] * 4,
+        "request_id": [8, 4, 9, 99], "power_click": [1.01] * 4, "power_conversion": [1.0] * 4,
         "bias_click": [0.05] * 4, "bias_conversion": [0.05] * 4, "half_width": [0.15] * 4, "propensity": [7.0] * 4,
         "reward_consumption": [1.0, 2.0, 4.0, 9.0], "reward_others": [0.0] * 4, "day": ["1", "1", "2", "2"],
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_each_logged_action_is_compared_with_the_policys_at_its_request(monkeypa
     monkeypatch.setattr(fusion_value, "ncis", lambda log, target_KD: compared.append((log, target_KD)))
     value_report(None, get_dataset("criteo"), ["1", "2"], ByRow(), store)
     ((log, target_KD),) = compared
-    assert target_KD == pytest.approx(np.array([[0.08, 0.08, 0, 0], [0.04, 0.04, 0, 0], [0.08, 0.08, 0, 0]]))
+    assert target_KD == pytest.approx(np.array([[0.08, 0.08, 0, 0], [0.04, 0.04, 0, 0], [0.09, 0.09, 0, 0]]))
     assert log.action_KD == pytest.approx(np.tile([0.01, 0, 0, 0], (3, 1)))
     assert log.user_K.tolist() == [2, 1, 2]
     assert log.reward_K.tolist() == [-0.5, 0.5, 0.0]  # minus the mean of the day
