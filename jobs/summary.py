@@ -76,17 +76,26 @@ def metric_lines(metrics_file: Path) -> list[str]:
         f"({metrics['labels']:,} exposures)",
         f"  {'next channel':<15} {_channel_figures(metrics)}",
         *(f"  {gain:<15} {_gain_figures(metrics, gain)}" for gain in metrics["reward"]),
-        *([f"  {'ranking':<15} {_ranking_figures(metrics['ranking'])}"] if "ranking" in metrics else []),
+        *(_ranking_lines(metrics["ranking"]) if "ranking" in metrics else []),
         *([f"  {'channel policy':<15} {_policy_figures(metrics['policy'])}"] if metrics["channel"] else []),
         *_behind_boosting(metrics),
     ]
 
 
-def _ranking_figures(ranking: dict[str, Any]) -> str:
+def _ranking_lines(ranking: dict[str, Any]) -> list[str]:
     """Of a method of fusion, whose metrics have the block `ranking`."""
     baselines = {"the model": ranking["mtf_gauc"], **ranking["baselines"]}
     figures = {name: "-" if block["value"] is None else f"{block['value']:.3f}" for name, block in baselines.items()}
-    return f"MTF-GAUC {figures.pop('the model')} ({', '.join(f'{name} {figure}' for name, figure in figures.items())})"
+    of_model = figures.pop("the model")
+    others = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+    advice = [f"  {ranking['advice']}"] if ranking["advice"] else []
+    value = ranking["value"]
+    reward = (
+        f"{value['minus_explored']['value']:+.4f} per ranking, compared with the explored actions"
+        if value["identified"]
+        else f"its value is not known: {value['why']}"
+    )
+    return [f"  {'ranking':<15} MTF-GAUC {of_model} ({others})", f"  {'reward':<15} {reward}", *advice]
 
 
 def _policy_figures(policy: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ from mtorl_model.evaluation.candidate_labels import (
     predict_candidates,
     session_figures,
 )
+from mtorl_model.evaluation.fusion_value import value_report
 from mtorl_model.evaluation.label_predictions import LabelPredictions, predict_labels
 from mtorl_model.evaluation.metrics import (
     TOP_SHARES,
@@ -277,7 +278,10 @@ def _evaluate_candidates(registry: Registry, version: str, model: Method, select
     boosting = None if ranks else boosting_on_candidates(model, store)
     metrics = measure(labels, model, boosting)
     if ranks:
-        metrics["ranking"] = ranking_report(model, test, labels.prediction.fused)
+        metrics["ranking"] = {
+            **ranking_report(model, test, labels.prediction.fused),
+            "value": value_report(lake, dataset, days, model, test),
+        }
     if boosting is not None:
         _add_session_figures(metrics, labels, boosting, test)
     kind, names = ("objectives", test.objective_names) if ranks else ("tasks", test.task_names)

@@ -2,6 +2,8 @@
 
 python -m mtorl_model.fuse --dataset D --lake DIR --day DAY --candidates candidates.parquet --out ranked.parquet
 
+`python -m mtorl_model.predict --method unified_rl` writes such candidates.
+
 The file of candidates has a row for each candidate of a user: user_id, the columns predicted_<objective> (0 to 1, for
 each objective of the contract), and any others. The result has its rows in their order, with `fused_score` (the
 logarithm of equation 1 of UnifiedRL) and `fused_rank` (1 is the best of the user; equal scores keep their order).
@@ -17,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.reading import read_tables
-from lakehouse.storage.files import write_whole
+from mtorl_model.inference.candidate_files import read_candidate_file, write_candidate_file
 from mtorl_model.methods.unified_rl.fusion import biases_of, fused_logs, powers_of
 from schemas.dataset import Dataset
 from schemas.days import checked_day
@@ -101,18 +102,11 @@ def main() -> None:
     lake, dataset = lake_of(args), dataset_of(args)
     partition = lake[FUSION_WEIGHTS, dataset, checked_day(args.day)]
     partition.require()
-    if not args.candidates.is_file():
-        raise UserError(f"{args.candidates} is not a file: name a Parquet file of candidates")
+    candidates = read_candidate_file(args.candidates)
     names = [f(o.name) for f in (power_column, bias_column) for o in dataset.objectives]
     weights = pa.concat_tables(read_tables([partition], ["user_id", *names, "model_version"]))
-    try:
-        candidates = pq.read_table(args.candidates)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{args.candidates} is not a Parquet file: {error}") from error
-    buffer = pa.BufferOutputStream()
     ranked = fuse(candidates, weights, dataset)
-    pq.write_table(ranked, buffer)
-    write_whole(args.out, buffer.getvalue().to_pybytes())
+    write_candidate_file(args.out, ranked, {})
     known = pc.sum(pc.not_equal(ranked.column("fused_by"), EQUAL_WEIGHTS)).as_py() or 0
     print(f"{len(ranked):,} candidates ranked, {len(ranked) - known:,} of users without weights: {args.out}")
 

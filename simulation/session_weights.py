@@ -66,6 +66,7 @@ def store_of(sessions: PlantedSessions) -> CandidateStore:
         numeric_NF=sessions.x_N[:, None].astype(np.float32), missing_NF=np.zeros((rows, 1), dtype=bool),
         labels_NT=sessions.label_N[:, None].astype(np.float32), maturity_NT=np.ones((rows, 1), np.float32),
         objectives_NI=np.zeros((rows, 0), np.float32),
+        objective_maturity_NI=np.ones((rows, 0), np.float32),
         split_N=np.zeros(rows, np.int8), objective_names=(),
         categorical_names=("place",), cardinalities=SIZES.vocabulary, numeric_names=("x",), task_names=("click",),
     )  # fmt: skip

@@ -30,17 +30,20 @@ from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.propensities import read_propensities
 from mtorl_model.evaluation.comparison import as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.methods.method import FusedScores
 from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import Busy
 from schemas.splits import VALIDATION
 from schemas.tables import CHANNEL_POLICIES, EXPOSURES
-from schemas.tables.candidates.fusion_weights import LARGEST_POWER, SMALLEST_SUM
+from schemas.tables.candidates.fusion_weights import LARGEST_BIAS, LARGEST_POWER, LEAST_SPREAD, SMALLEST_SUM
 from schemas.tables.channel_policies import NEARLY_ALL
 from schemas.tables.promotions import AGAINST_FRESH_FIT, BASIS, POLICY_AUDIT, PROMOTED, PROMOTIONS_TABLE, REFUSED
 
 _SUM_TOLERANCE = 1e-6  # as in the audit of channel_policies
+_ROUNDING = 1e-6  # of the weights of a fusion
+_MOST_UNUSUAL = 0.01  # share of the exposures that may have unusual weights
 
 
 def decide(registry: Registry, day: str, gate: GateConfig, feedback: FeedbackConfig) -> list[str]:
@@ -127,9 +130,8 @@ def _checks(
         findings = audit_policy(policy_NA, champion_policy_NA, gate.shift)
         rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0]))
     if compared.candidate.prediction.fusion_XF is not None and compared.base.prediction.fusion_XF is not None:
-        fused, champion_fused = compared.candidate.prediction.fused, compared.base.prediction.fused
-        findings = audit_fusion(fused.power_XI, champion_fused.power_XI, gate.power_shift)
-        findings += models[1].self_check()
+        fusions = compared.candidate.prediction.fused, compared.base.prediction.fused
+        findings = [*audit_fusion(*fusions, models[1].half_width), *models[1].self_check()]
         rows.append(check_row(POLICY_AUDIT, "; ".join(findings), compared.heads[0] if compared.heads else None))
     total_rows, total_lines = since_full_training(registry, day, champion, models[1], days, cutoff, gate)
     rows += total_rows
@@ -204,18 +206,27 @@ def audit_policy(
     return findings
 
 
-def audit_fusion(
-    power_NI: npt.NDArray[np.float64], champion_power_NI: npt.NDArray[np.float64], shift: float
-) -> list[str]:
-    """The faults of a fusion's powers, as text. Both are for the same N exposures. shift: GateConfig.power_shift."""
+def audit_fusion(fused: FusedScores, champion: FusedScores, half_width: float) -> list[str]:
+    """The faults of a challenger's fusion, as text. Both fusions are for the same N exposures.
+
+    half_width: of the box around the champion's action, in powers; in biases it is a twentieth of it.
+    """
+    power_NI, champion_power_NI = fused.power_XI, champion.power_XI
     if not np.isfinite(power_NI).all() or (power_NI < 0).any() or (power_NI > LARGEST_POWER).any():
         return [f"a power is not a number from 0 to {LARGEST_POWER:g}"]
     findings = []
-    if (power_NI.sum(axis=1) < SMALLEST_SUM).mean() > 0.01:
+    if (power_NI.sum(axis=1) < SMALLEST_SUM).mean() > _MOST_UNUSUAL:
         findings.append("powers near 0 give the candidates of some users one score: a collapsed policy")
-    moved = float(np.abs(power_NI - champion_power_NI).max(axis=1).mean())
-    if moved > shift:
-        findings.append(f"a power moves by {moved:.2f}, at most {shift:.2f} is allowed in a day")
+    weights_ND = np.concatenate([power_NI, fused.bias_XI / (LARGEST_BIAS / 2)], axis=1)
+    champion_ND = np.concatenate([champion_power_NI, champion.bias_XI / (LARGEST_BIAS / 2)], axis=1)
+    if np.ptp(weights_ND, axis=0).max() <= _ROUNDING and np.ptp(champion_ND, axis=0).max() > LEAST_SPREAD:
+        findings.append("all exposures have one action where the champion's actions vary: a collapsed policy")
+    is_outside_N = (np.abs(weights_ND - champion_ND) > half_width + _ROUNDING).any(axis=1)
+    if is_outside_N.mean() > _MOST_UNUSUAL:
+        findings.append(
+            f"{is_outside_N.mean():.0%} of the exposures have weights outside the box of {half_width:g} around the "
+            "champion's, in which alone it was trained"
+        )
     return findings
 
 

@@ -20,9 +20,6 @@ class GateConfig(JsonConfig):
     worst: float = 3.0
     days: int = 14  # number of latest days whose validation users are used
     shift: float = 0.1  # share of the probability that a policy may move to other channels, mean over the steps
-    # How far the power that moves most may move in a fusion, mean over the exposures: the box of a step is .15 wide on
-    # each side, and states change as well.
-    power_shift: float = 0.3
     # Share of the log loss of the last full training by which a head may be worse, in all days since then together. Two
     # daily margins: with one, the first day's error of measurement would use up what all later days may cost.
     total_margin: float = 0.02

@@ -21,6 +21,8 @@ Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+FINAL = 0.95  # maturity from which an objective counts as final
+
 
 @dataclass(frozen=True)
 class CandidateStore:
@@ -35,6 +37,7 @@ class CandidateStore:
     labels_NT: 0 or 1, a column for each of task_names; the second task implies the first (labels[1] <= labels[0]).
     maturity_NT: the probability that a task which is fulfilled is already 1 in labels_NT (delayed_feedback.py).
     objectives_NI: 0 or 1, a column for each of objective_names; no columns if the contract names no objectives.
+    objective_maturity_NI: as maturity_NT, for the objectives.
     split_N: index of the user's split in schemas.splits.SPLITS.
     """
 
@@ -49,6 +52,7 @@ class CandidateStore:
     labels_NT: Floats
     maturity_NT: Floats
     objectives_NI: Floats
+    objective_maturity_NI: Floats
     split_N: npt.NDArray[np.int8]
     categorical_names: tuple[str, ...]
     cardinalities: tuple[int, ...]
@@ -69,6 +73,7 @@ class CandidateStore:
             "labels_NT": (self.task_names,),
             "maturity_NT": (self.task_names,),
             "objectives_NI": (self.objective_names,),
+            "objective_maturity_NI": (self.objective_names,),
         }
         for name, lists in widths.items():
             if {getattr(self, name).shape[1:], *((len(names),) for names in lists)} != {(len(lists[0]),)}:
@@ -92,6 +97,12 @@ class CandidateStore:
         is_last_N = np.ones(len(self), dtype=bool)
         is_last_N[:-1] = np.diff(self.session_N) != 0
         return is_last_N
+
+    @cached_property
+    def is_final_N(self) -> Mask:
+        """[N]: whether all objectives of the exposure are final: hardly one of them can still follow."""
+        is_final_N: Mask = np.all(self.objective_maturity_NI >= FINAL, axis=1)
+        return is_final_N
 
     def split_rows(self, split: str) -> Self:
         """The rows of the users of one split."""
@@ -137,5 +148,6 @@ _ARRAYS = (
     "labels_NT",
     "maturity_NT",
     "objectives_NI",
+    "objective_maturity_NI",
     "split_N",
 )

@@ -148,18 +148,21 @@ def cutoff_at_end_of(
         return fit_cutoff_on_exposures(dataset.end_of_day_ms(day), training, dataset, config)
 
 
-def maturity_of_tasks(exposed_at_ms_N: Ints, dataset: Dataset, cutoff: LabelCutoff | None) -> npt.NDArray[np.float32]:
-    """[N, T]: the probability that a task of which all gains come is known at the cutoff; 1 without a cutoff.
+def maturity_of(
+    exposed_at_ms_N: Ints, labels: Iterable[Sequence[str]], cutoff: LabelCutoff | None
+) -> npt.NDArray[np.float32]:
+    """[N, T]: the probability that all outcomes of a label that come are known at the cutoff; 1 without a cutoff.
 
-    The delays of a task's late gains count as independent of each other.
+    labels: the columns of each label. The delays of a label's late gains count as independent of each other.
     """
-    maturity_NT = np.ones((len(exposed_at_ms_N), len(dataset.tasks)))
+    labels = list(labels)
+    maturity_NT = np.ones((len(exposed_at_ms_N), len(labels)))
     if cutoff is not None:
         age_s_N = (cutoff.at_ms - exposed_at_ms_N) / 1000
-        for task, gains in enumerate(dataset.tasks.values()):
+        for label, gains in enumerate(labels):
             for gain in gains:
                 if gain in cutoff.maturity:
-                    maturity_NT[:, task] *= cutoff.maturity[gain].share_known(age_s_N)
+                    maturity_NT[:, label] *= cutoff.maturity[gain].share_known(age_s_N)
     return maturity_NT.astype(np.float32)
 
 

@@ -11,6 +11,7 @@ from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.evaluation.bootstrap import estimate
 from mtorl_model.evaluation.fusion_metrics import Floats, mtf_gauc
 from mtorl_model.methods.method import FusedScores, Method
+from mtorl_model.methods.unified_rl.chain.reward import advice_on_weights
 from mtorl_model.methods.unified_rl.fusion import log_scores
 
 
@@ -23,7 +24,10 @@ def simple_rankings(fused: FusedScores, objective_names: tuple[str, ...]) -> dic
 
 
 def ranking_report(model: Method, store: CandidateStore, fused: FusedScores) -> dict[str, Any]:
-    """MTF-GAUC with its interval over users, and the paired differences to the simple rankings."""
+    """MTF-GAUC with its interval over users, and the paired differences to the simple rankings.
+
+    advice: a line about objectives without a weight, or an empty one.
+    """
     auc = mtf_gauc(store, fused.score_X, model.objective_weights)
     baselines = {}
     for name, score_N in simple_rankings(fused, store.objective_names).items():
@@ -32,5 +36,6 @@ def ranking_report(model: Method, store: CandidateStore, fused: FusedScores) -> 
     return {
         "mtf_gauc": estimate(auc.figure_R), "users": auc.users, "users_with_equal_labels": auc.left_out,
         "weights": dict(zip(store.objective_names, model.objective_weights.tolist(), strict=True)),
+        "advice": advice_on_weights(store.objective_names, model.objective_weights),
         "baselines": baselines,
     }  # fmt: skip

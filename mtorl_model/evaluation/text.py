@@ -47,6 +47,8 @@ def as_text(metrics: Mapping[str, Any]) -> str:
             f"             {verdict(block['model_minus_it'])} {name}, {block['value']:.3f}"
             for name, block in ranking["baselines"].items()
         ]
+        lines += [f"             {ranking['advice']}"] if ranking["advice"] else []
+        lines.append(f"             {_value_of_ranking(ranking['value'])}")
     policy = metrics["policy"]
     if policy["identified"]:
         estimates = policy["deterministic"]
@@ -63,6 +65,15 @@ def as_text(metrics: Mapping[str, Any]) -> str:
     else:
         lines.append(f"policy       value not identified: {policy['why']}")
     return "\n".join([*lines, *(f"note         {note}" for note in metrics["notes"])])
+
+
+def _value_of_ranking(value: Mapping[str, Any]) -> str:
+    if not value["identified"]:
+        return f"value not identified: {value['why']}"
+    return (
+        f"NCIS {verdict(value['minus_explored'])} the explored actions in reward ({value['effective']:.0f} effective "
+        f"ones of {value['explored']:,})"
+    )
 
 
 def with_interval(block: Mapping[str, Any], name: str) -> str:

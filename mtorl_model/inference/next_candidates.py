@@ -42,14 +42,13 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
 
 def predictions_of_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Prediction]]:
     """user_id and the prediction for each candidate, [U, C], in chunks of the journeys of the day."""
-    encoder, candidates = CandidateEncoder.from_json(model.encoding), drawn_candidates(lake, dataset, day)
-    history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], _history_columns(dataset)))
-    columns = ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]
-    for journeys in read_tables([lake[JOURNEYS, dataset, day]], columns, USERS_AT_ONCE):
-        rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
-        store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
-        row_N = np.argsort(store.exposure_id_N)  # the store sorts its rows by user
-        predicted = model.predict(store).take(row_N).reshaped((len(journeys), len(candidates)))
+    candidates, history = drawn_candidates(lake, dataset, day), history_of(lake, dataset, day)
+    for journeys in read_tables([lake[JOURNEYS, dataset, day]], journey_inputs(dataset), USERS_AT_ONCE):
+        user_N = np.repeat(np.arange(len(journeys)), len(candidates))
+        candidate_N = np.tile(np.arange(len(candidates)), len(journeys))
+        pairs = (journeys.take(pa.array(user_N)), candidates.take(pa.array(candidate_N)))
+        rows = next_rows(*pairs, history, dataset, dataset.end_of_day_ms(day))
+        predicted = predicted_rows(rows, model, dataset).reshaped((len(journeys), len(candidates)))
         yield journeys.column("user_id").combine_chunks(), predicted
 
 
@@ -58,8 +57,8 @@ def drawn_candidates(lake: Lake, dataset: Dataset, day: str) -> pa.Table:
 
     They are spread evenly over the ids, so they depend on the day's exposures only.
     """
-    names = ["exposure_id", "channel", *(c.name for c in dataset.features(Known.WITH))]
-    parts = list(read_tables([lake[EXPOSURES, dataset, day]], dict.fromkeys([*names, *dataset.items])))
+    names = ["exposure_id", *candidate_columns(dataset)]
+    parts = list(read_tables([lake[EXPOSURES, dataset, day]], names))
     rows = pa.concat_tables(parts) if parts else None
     if rows is None or not len(rows):
         raise UserError(f"no exposure of {dataset.name} on {day} in {lake.root}, so there is no candidate")
@@ -69,25 +68,26 @@ def drawn_candidates(lake: Lake, dataset: Dataset, day: str) -> pa.Table:
 
 
 def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, dataset: Dataset, as_of_ms: int) -> pa.Table:
-    """Candidate rows (features/candidate_inputs.py) of every user with every candidate; exposure_id is the row."""
-    users, drawn = len(journeys), len(candidates)
-    user_N, candidate_N = np.repeat(np.arange(users), drawn), np.tile(np.arange(drawn), users)
-    rows = users * drawn
+    """Candidate rows (features/candidate_inputs.py), each of a user and a candidate; exposure_id is the row.
+
+    journeys, candidates: row-aligned.
+    """
+    rows = len(journeys)
     objective_columns = (name for objective in dataset.objectives for name in objective.columns)
-    next_step = journeys.column("next_step").combine_chunks().take(pa.array(user_N))
+    next_step = journeys.column("next_step").combine_chunks()
     number_N, zeros_N = pa.array(np.arange(rows)), pa.array(np.zeros(rows, np.int64))
     exposures: dict[str, Any] = {
-        "user_id": journeys.column("user_id").take(pa.array(user_N)),
+        "user_id": journeys.column("user_id"),
         "exposure_id": number_N,
         "exposed_at_ms": pa.array(np.full(rows, as_of_ms)),
         **dict.fromkeys((*dataset.gain_names, *objective_columns), zeros_N),
     }
     for name in candidates.column_names:
-        exposures.setdefault(name, candidates.column(name).take(pa.array(candidate_N)))
+        exposures.setdefault(name, candidates.column(name))
     for column in dataset.features(Known.BEFORE):
         exposures[column.name] = pc.struct_field(next_step, column.name)
     for column in profile_inputs(dataset):
-        exposures[column.name] = journeys.column(column.name).take(pa.array(user_N))
+        exposures[column.name] = journeys.column(column.name)
     steps = {"exposure_id": number_N} | {column.name: zeros_N for column in session_inputs(dataset)}
     steps["session_id"] = number_N  # each row is another session
     for column in derived_inputs(dataset):
@@ -95,5 +95,24 @@ def next_rows(journeys: pa.Table, candidates: pa.Table, history: pa.Table, datas
     return candidate_inputs(pa.table(exposures), pa.table(steps), history, dataset)
 
 
-def _history_columns(dataset: Dataset) -> list[str]:
-    return ["item", "value", "exposures", *dataset.gain_names]
+def predicted_rows(rows: pa.Table, model: Method, dataset: Dataset) -> Prediction:
+    """The prediction for each of the rows of next_rows, in their order."""
+    split = pa.array(np.zeros(len(rows), np.int8))
+    store = store_of(rows.append_column("split", split), CandidateEncoder.from_json(model.encoding), dataset)
+    return model.predict(store).take(np.argsort(store.exposure_id_N))  # the store sorts its rows by user
+
+
+def candidate_columns(dataset: Dataset) -> tuple[str, ...]:
+    """The columns that a candidate brings with it: its channel and its properties."""
+    return tuple(dict.fromkeys(["channel", *(c.name for c in dataset.features(Known.WITH)), *dataset.items]))
+
+
+def history_of(lake: Lake, dataset: Dataset, day: str) -> pa.Table:
+    """`item_history` of a day, as candidate_inputs reads it."""
+    names = ["item", "value", "exposures", *dataset.gain_names]
+    return pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], names))
+
+
+def journey_inputs(dataset: Dataset) -> list[str]:
+    """The columns of `journeys` that next_rows reads."""
+    return ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]

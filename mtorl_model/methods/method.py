@@ -52,13 +52,16 @@ class FusedScores(NamedTuple):
     """The fusion of a candidate's predictions. I objectives, in the order of the contract.
 
     score_X: by which a user's candidates are ranked; of any size. objectives_XI: the probability of each objective.
-    power_XI, bias_XI: the weights of the fusion (equation 1 of UnifiedRL).
+    power_XI, bias_XI: the weights of the fusion (equation 1 of UnifiedRL). behaviour_power_XI, behaviour_bias_XI: those
+    of the behaviour policy, around which the policy was trained.
     """
 
     score_X: Floats
     objectives_XI: Floats
     power_XI: Floats
     bias_XI: Floats
+    behaviour_power_XI: Floats
+    behaviour_bias_XI: Floats
 
     @property
     def prediction(self) -> "Prediction":
@@ -89,8 +92,8 @@ class Prediction(NamedTuple):
         """The fused scores, of a method that predicts them. Raises TypeError without them."""
         if self.fusion_XF is None:
             raise TypeError("the prediction lacks the fused scores")
-        objectives = (self.fusion_XF.shape[-1] - 1) // 3
-        parts = np.split(self.fusion_XF, [1, 1 + objectives, 1 + 2 * objectives], axis=-1)
+        objectives = (self.fusion_XF.shape[-1] - 1) // 5
+        parts = np.split(self.fusion_XF, 1 + objectives * np.arange(5), axis=-1)
         return FusedScores(parts[0][..., 0], *parts[1:])
 
     def take(self, rows: Any) -> "Prediction":
@@ -112,13 +115,15 @@ class ExploredRequests(NamedTuple):
     """Explored actions, one entry for each draw. N draws, I objectives, Q groups of rewards.
 
     request_N: exposure_id of the request's first exposure. propensity_N: the density of the draw. reward_NQ: of the
-    list that the action ranks.
+    list that the action ranks. The behaviour policy's weights are the centre of the box.
     """
 
     request_N: npt.NDArray[np.int64]
     draw_N: npt.NDArray[np.int64]
     power_NI: Floats
     bias_NI: Floats
+    behaviour_power_NI: Floats
+    behaviour_bias_NI: Floats
     propensity_N: Floats
     reward_NQ: Floats
 
@@ -307,6 +312,14 @@ class Method(ABC):
     @property
     def objective_weights(self) -> Floats:
         """[I]: the weights of the objectives in the reward, of a method that predicts FUSION.
+
+        Raises TypeError if it does not.
+        """
+        raise TypeError(f"the method {self.name} fuses no objectives")
+
+    @property
+    def half_width(self) -> float:
+        """Of the box around a behaviour policy in each dimension of an action, of a method that predicts FUSION.
 
         Raises TypeError if it does not.
         """

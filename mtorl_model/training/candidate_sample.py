@@ -31,7 +31,9 @@ EXPOSURES_PER_WINDOW = 8
 
 
 class CandidateSample(NamedTuple):
-    """Exposures of training users; `replay` may be empty. inputs: fingerprints of the partitions read, by key.
+    """Exposures of training users; `replay`, those of replayed_days, may be empty.
+
+    inputs: fingerprints of the partitions read, by key.
 
     latest: single exposures of the day and of the days before it, for models that are fitted again from scratch; empty
     unless they were requested.
@@ -42,6 +44,7 @@ class CandidateSample(NamedTuple):
     latest: CandidateStore
     cutoff: LabelCutoff
     inputs: dict[str, str]
+    replayed_days: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -91,7 +94,9 @@ def draw_candidates(
         latest_rows = _latest_rows(lake, dataset, latest, read_day, config)
         inputs = {partition.key: partition.require().fingerprint for partition in partitions}
     no_rows = new.take(np.arange(0))
-    return CandidateSample(new, _joined(replay, no_rows), _joined(latest_rows, no_rows), cutoff, inputs)
+    return CandidateSample(
+        new, _joined(replay, no_rows), _joined(latest_rows, no_rows), cutoff, inputs, tuple(earlier_days)
+    )
 
 
 def _joined(stores: list[CandidateStore], no_rows: CandidateStore) -> CandidateStore:

@@ -120,9 +120,18 @@ def test_a_fusion_is_shown_beside_simple_rankings(lake):
     ranking = {
         "mtf_gauc": {"value": 0.61},
         "baselines": {"equal weights": {"value": 0.6}, "click alone": {"value": None}},
+        "advice": "",
+        "value": {"identified": False, "why": "no explored action is logged"},
     }
     lines = summary.metric_lines(write_metrics(lake, channel=None, reward={}, ranking=ranking))
     assert "  ranking         MTF-GAUC 0.610 (equal weights 0.600, click alone -)" in lines
+    assert "  reward          its value is not known: no explored action is logged" in lines
+    ranking["advice"] = "purchase: weight 0 in the reward"
+    advised = summary.metric_lines(write_metrics(lake, channel=None, reward={}, ranking=ranking))
+    assert advised == [*lines, "  purchase: weight 0 in the reward"]
+    ranking["value"] = {"identified": True, "minus_explored": {"value": 0.0123}}
+    valued = summary.metric_lines(write_metrics(lake, channel=None, reward={}, ranking=ranking))
+    assert "  reward          +0.0123 per ranking, compared with the explored actions" in valued
 
 
 def test_there_are_no_figures_before_the_first_evaluation(lake):

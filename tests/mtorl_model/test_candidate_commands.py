@@ -115,17 +115,17 @@ def test_a_method_on_candidates_has_one_table_and_names_what_makes_its_rows(name
     assert callable(pkgutil.resolve_name(METHODS[name].score_rows))
 
 
-def test_rows_of_the_next_exposure_pair_every_user_with_every_candidate(lake: Lake) -> None:
+def test_rows_of_the_next_exposure_have_the_users_history_and_the_candidate(lake: Lake) -> None:
     candidates, journeys = drawn_candidates(lake, CRITEO, DAYS[-1]), table(lake, JOURNEYS)
     assert len(candidates) == CANDIDATES
+    journeys = journeys.slice(0, CANDIDATES)
     rows = next_rows(journeys, candidates, table(lake, ITEM_HISTORY), CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
-    users = journeys.column("user_id").to_pylist()
-    assert rows.column("user_id").to_pylist() == [user for user in users for _ in range(CANDIDATES)]
-    assert rows.column("campaign").to_pylist() == candidates.column("campaign").cast("string").to_pylist() * len(users)
+    assert rows.column("user_id").to_pylist() == journeys.column("user_id").to_pylist()
+    assert rows.column("campaign").to_pylist() == candidates.column("campaign").cast("string").to_pylist()
     assert set(rows.column("position").to_pylist()) == {0}
     assert len(set(rows.column("session_id").to_pylist())) == len(rows)
     seen = [step["seen_click"] for step in journeys.column("next_step").to_pylist()]
-    assert rows.column("seen_click").to_pylist() == [count for count in seen for _ in range(CANDIDATES)]
+    assert rows.column("seen_click").to_pylist() == seen
     for column in profile_inputs(CRITEO):
         assert column.name in rows.column_names
 

@@ -11,16 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
 
+from features.user_splits import split_indices
 from jobs.quality.audit_results import FAIL
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
-from mtorl_model import evaluate, fuse, learn, score, train
+from mtorl_model import evaluate, fuse, learn, predict, score, train
 from mtorl_model.champion.gate import audit_fusion
 from mtorl_model.champion.registry import Registry
+from mtorl_model.evaluation import fusion_value
+from mtorl_model.methods.method import FusedScores
 from mtorl_model.methods.unified_rl.fusion import log_scores
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
-from schemas.tables import FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
+from schemas.splits import SPLITS
+from schemas.tables import EXPOSURES, FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
 
 METHOD = ("--method", "unified_rl")
 TINY = ("--set", "gain_iterations=10", "--set", "steps=20", "--set", "rounds=1", "--set", "critics=2",
@@ -51,9 +55,15 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert 0 < ranking["mtf_gauc"]["value"] < 1
     assert ranking["baselines"].keys() == {"equal weights", "click alone", "conversion alone"}
     assert ranking["weights"] == {"click": 1.0, "conversion": 10.0}
+    assert ranking["value"]["why"] == "no explored action of these users is logged with its propensity"
+
+    actors = len(Registry(lake, CRITEO, "unified_rl").load_champion()[1]._policy.actors)
+
+    def of_challengers(model: UnifiedRL) -> list[str]:
+        return ["nothing is learned"] if len(model._policy.actors) > actors else []
 
     with monkeypatch.context() as patch:
-        patch.setattr(UnifiedRL, "self_check", lambda self: ["nothing is learned"])
+        patch.setattr(UnifiedRL, "self_check", of_challengers)
         run(learn, monkeypatch, lake, "--day", DAYS[1], *METHOD)
     assert "unified_rl_criteo/2 is refused" in capsys.readouterr().out
     refused = {row["check"]: row["reason"] for row in rows(lake, PROMOTIONS, DAYS[1])}
@@ -69,6 +79,7 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert min(row["propensity"] for row in explored) >= (1 / 0.3) ** 4 - 1e-6  # a box has at most this volume
     heads = [row["head"] for row in rows(lake, PREQUENTIAL)]
     assert heads == ["ranking"]
+    assert {row["half_width"] for row in explored} == {0.15}
     for table in (PREQUENTIAL, PROMOTIONS, FUSION_EXPOSURES):
         audit = audit_partition(lake, table, CRITEO, DAYS[-1])
         assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
@@ -76,24 +87,46 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     assert checks["ranking"]["champion"] == "unified_rl_criteo/1"
     assert checks["policy_audit"]["passed"]
 
+    # From the explored actions of users on whom nothing is trained, the value of a policy is estimated.
+    monkeypatch.setattr(fusion_value, "FEWEST_EFFECTIVE", 2)
+    monkeypatch.setattr(fusion_value, "KERNEL_SHARE", 4.0)  # every action of the box is near
+    run(evaluate, monkeypatch, lake, "--split", "test", "--out", str(tmp_path / "metrics.json"), *METHOD)
+    assert "the explored actions in reward" in capsys.readouterr().out
+    value = json.loads((tmp_path / "metrics.json").read_text())["ranking"]["value"]
+    user_of = {row["exposure_id"]: row["user_id"] for day in DAYS for row in rows(lake, EXPOSURES, day)}
+    explored += rows(lake, FUSION_EXPOSURES, DAYS[1])
+    splits = split_indices(pa.chunked_array([pa.array([user_of[row["request_id"]] for row in explored])])).to_pylist()
+    assert {*splits} == {0, 1, 2}
+    assert value["explored"] == splits.count(SPLITS.index("test"))
+    assert abs(value["minus_explored"]["value"]) < 0.01
+
     run(score, monkeypatch, lake, "--day", DAYS[-1], *METHOD)
     weights = pq.ParquetFile(lake[FUSION_WEIGHTS, CRITEO, DAYS[-1]].files()[0]).read()
     journeys = pq.ParquetFile(lake[JOURNEYS, CRITEO, DAYS[-1]].files()[0]).read()
     assert weights.column("user_id").to_pylist() == sorted(journeys.column("user_id").to_pylist())
     version, _ = Registry(lake, CRITEO, "unified_rl").load_champion()
     assert weights.column("model_version").unique().to_pylist() == [version]
+    audit = audit_partition(lake, FUSION_WEIGHTS, CRITEO, DAYS[-1])
+    assert audit.verdict != FAIL, [outcome.name for outcome in audit.failed]
+    moved = np.abs(weights.column("power_click").to_numpy() - weights.column("behaviour_power_click").to_numpy())
+    assert 0 < moved.max() <= 0.15 + 1e-6
 
-    candidates = pa.table({
-        "user_id": [weights.column("user_id")[0].as_py(), -1], "predicted_click": [0.2, 0.2],
-        "predicted_conversion": [0.1, 0.1],
-    })  # fmt: skip
+    # Candidates are predicted, and the predictions are fused.
+    day_rows = pq.ParquetFile(lake[EXPOSURES, CRITEO, DAYS[-1]].files()[0]).read().slice(0, 5)
+    names = [name for name in day_rows.column_names if name not in ("user_id", "click", "conversion")]
+    users = [*weights.column("user_id").to_pylist()[:4], -1]
+    candidates = day_rows.select(names).append_column("user_id", pa.array(users, pa.int64()))
     pq.write_table(candidates, tmp_path / "candidates.parquet")
-    files = ("--candidates", str(tmp_path / "candidates.parquet"), "--out", str(tmp_path / "ranked.parquet"))
+    files = ("--candidates", str(tmp_path / "candidates.parquet"), "--output", str(tmp_path / "predicted.parquet"))
+    run(predict, monkeypatch, lake, *files, *METHOD)
+    assert f"5 candidates predicted by {version} at the end of {DAYS[-1]}, 1 of users" in capsys.readouterr().out
+    predicted = pq.read_table(tmp_path / "predicted.parquet")
+    assert predicted.column("predicted_by").to_pylist() == [version] * 5
+    files = ("--candidates", str(tmp_path / "predicted.parquet"), "--out", str(tmp_path / "ranked.parquet"))
     run(fuse, monkeypatch, lake, "--day", DAYS[-1], *files)
-    assert "2 candidates ranked, 1 of users without weights" in capsys.readouterr().out
+    assert "5 candidates ranked, 1 of users without weights" in capsys.readouterr().out
     fused_by = pq.read_table(tmp_path / "ranked.parquet").column("fused_by").to_pylist()
-    assert fused_by[0].startswith("unified_rl_criteo/")
-    assert fused_by[1] == fuse.EQUAL_WEIGHTS
+    assert fused_by == [version] * 4 + [fuse.EQUAL_WEIGHTS]
 
 
 def rows(lake: Lake, table: str, day: str = DAYS[-1]) -> list[dict[str, Any]]:
@@ -138,10 +171,28 @@ def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
             fuse.fuse(rows_of, weights, CRITEO)
 
 
-def test_the_gate_refuses_powers_that_collapse_or_jump() -> None:
+def fusion(power_NI: np.ndarray, bias_NI: np.ndarray | None = None) -> FusedScores:
+    bias_NI = np.full_like(power_NI, 0.05) if bias_NI is None else bias_NI
+    return FusedScores(power_NI[:, 0], power_NI, power_NI, bias_NI, power_NI, bias_NI)
+
+
+def test_the_gate_refuses_a_challenger_that_collapses_or_leaves_the_box_around_the_champion() -> None:
     usual_NI = np.full((50, 2), 1.0)
-    assert audit_fusion(usual_NI, usual_NI, 0.3) == []
-    assert "collapsed" in audit_fusion(np.full((50, 2), 0.01), usual_NI, 2.0)[0]
-    assert "a power moves by 0.50, at most 0.30" in audit_fusion(usual_NI + 0.5, usual_NI, 0.3)[0]
-    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), np.nan), usual_NI, 0.3)[0]
-    assert "not a number from 0 to 2" in audit_fusion(np.full((50, 2), 2.5), usual_NI, 2.0)[0]
+    varied_NI = usual_NI + np.linspace(-0.05, 0.05, 50)[:, None]
+    usual, varied = fusion(usual_NI), fusion(varied_NI)
+    assert audit_fusion(usual, usual, 0.15) == []
+    assert audit_fusion(varied, usual, 0.15) == []
+    assert audit_fusion(fusion(usual_NI + 0.15), usual, 0.15) == []
+    assert audit_fusion(usual, varied, 0.15) == [
+        "all exposures have one action where the champion's actions vary: a collapsed policy"
+    ]
+    assert "one score: a collapsed policy" in audit_fusion(fusion(np.full((50, 2), 0.01)), usual, 2.0)[0]
+    outside_NI = usual_NI.copy()
+    outside_NI[:20, 1] += 0.16
+    assert (
+        "40% of the exposures have weights outside the box of 0.15" in audit_fusion(fusion(outside_NI), usual, 0.15)[0]
+    )
+    bias_NI = np.full((50, 2), 0.06)  # .05 of a bias are 1 of an action: this one moves by .2
+    assert "100% of the exposures have weights outside" in audit_fusion(fusion(usual_NI, bias_NI), usual, 0.15)[0]
+    assert "not a number from 0 to 2" in audit_fusion(fusion(np.full((50, 2), np.nan)), usual, 0.15)[0]
+    assert "not a number from 0 to 2" in audit_fusion(fusion(np.full((50, 2), 2.5)), usual, 2.0)[0]

@@ -20,7 +20,7 @@ from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
-from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of_tasks
+from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.errors import UserError
@@ -89,8 +89,9 @@ def store_of(
         numeric_NF=np.nan_to_num(numeric_NF),
         missing_NF=missing_NF,
         labels_NT=_columns(rows, tasks),
-        maturity_NT=maturity_of_tasks(exposed_at_ms_N, dataset, cutoff),
+        maturity_NT=maturity_of(exposed_at_ms_N, dataset.tasks.values(), cutoff),
         objectives_NI=_columns(rows, [objective_column(name) for name in objectives]),
+        objective_maturity_NI=maturity_of(exposed_at_ms_N, (o.columns for o in dataset.objectives), cutoff),
         split_N=rows.column(_SPLIT).to_numpy(),
         categorical_names=category_names(dataset),
         cardinalities=encoder.cardinalities,

@@ -23,6 +23,12 @@ def biases_of(action_XD: Floats) -> Floats:
     return _SMALLEST_BIAS * (1.0 + _powers_and_biases(action_XD)[1])
 
 
+def action_of(power_XI: Floats, bias_XI: Floats) -> Floats:
+    """The action with these powers and biases, [X, D]."""
+    action_XD: Floats = np.concatenate([power_XI - 1.0, bias_XI / _SMALLEST_BIAS - 1.0], axis=-1)
+    return action_XD
+
+
 def log_scores(predictions_XJI: Floats, action_XD: Floats) -> Floats:
     """[X, J]: the logarithm of each candidate's fused score (equation 1), which ranks as the score does.
 

@@ -16,14 +16,6 @@ Policy = Callable[[Floats], Floats]  # states [N, S] to actions [N, D]
 Explore = Callable[[int, Policy], Transitions]  # a round and its behaviour policy to the sessions explored around it
 
 
-def train_progressively(
-    config: FusionConfig, explore: Explore, rounds: int, *, state: int, actions: int, groups: int
-) -> FusionLearner:
-    """The learner after some rounds. The first behaviour policy is the action 0, equal weights."""
-    *_, last = progressive_rounds(config, explore, rounds, state=state, actions=actions, groups=groups)
-    return last
-
-
 def progressive_rounds(
     config: FusionConfig,
     explore: Explore,
@@ -32,13 +24,12 @@ def progressive_rounds(
     state: int,
     actions: int,
     groups: int,
-    start: ActorPolicy | None = None,
 ) -> Iterator[FusionLearner]:
-    """The learner after each round. start: the first behaviour policy; None: equal weights.
+    """The learner after each round. The first behaviour policy is the action 0, equal weights.
 
     Each round learns from the sessions of that round alone, as in the paper: only these were explored in today's box.
     """
-    champion = start
+    champion: ActorPolicy | None = None
     for number in range(rounds):
         log = explore(number, behaviour_policy(champion, actions))
         champion = learner = FusionLearner(

@@ -1,16 +1,24 @@
 """One row per explored action: a ranking of a request of the day, drawn around the behaviour policy, with its reward.
 
-The daily run draws the actions and ranks the exposures that the day's training users were shown, because no service
-explores (mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's
-ranking of the same list, and raised by a constant so that it is at least 0. The day's step of progressive training
-learns from exactly these rows.
+The daily run draws the actions and ranks the exposures that the day's users were shown, because no service explores
+(mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's ranking of the
+same list, and raised by a constant so that it is at least 0. The day's step of progressive training learns from exactly
+the rows of training users; the rows of other users serve to estimate what a policy earns. While the day's own outcomes
+may still follow, as conversions do, the step learns from requests of earlier days whose outcomes are final.
 """
 
 from schemas.contract import Column, Table
 from schemas.dataset import Dataset
 from schemas.expectations import between, holds, unique_together
 from schemas.tables import FUSION_EXPOSURES
-from schemas.tables.candidates.fusion_weights import LARGEST_BIAS, LARGEST_POWER, bias_column, power_column
+from schemas.tables.candidates.fusion_weights import (
+    LARGEST_BIAS,
+    LARGEST_POWER,
+    bias_column,
+    is_in_box,
+    power_column,
+    weight_columns,
+)
 
 REWARDS = ("reward_consumption", "reward_others")
 
@@ -23,13 +31,12 @@ def fusion_exposures(dataset: Dataset) -> Table:
         columns=(
             Column("request_id", "bigint", "exposure_id of the request's first exposure"),
             Column("draw", "int", "number of the action of this request, from 0"),
-            *(Column(power_column(name), "double", f"power of the prediction of {name}, 0 to 2") for name in names),
-            *(Column(bias_column(name), "double", f"was added to the prediction of {name}, 0 to .1") for name in names),
+            *weight_columns(names),
             Column("propensity", "double", "density of the drawn action, whose dimensions are from -1 to 1"),
             Column("reward_consumption", "double", "reward of the list by the first objective; see replay.py"),
             Column("reward_others", "double", "reward of the list by the other objectives"),
             Column("behaviour", "string", "the version around whose policy the action was drawn"),
-            Column("day", "string", "the day of the request, YYYY-MM-DD"),
+            Column("day", "string", "the day whose step learns from it, YYYY-MM-DD"),
         ),
         key=("request_id", "draw"),
         expectations=(
@@ -40,7 +47,11 @@ def fusion_exposures(dataset: Dataset) -> Table:
                 for name in names
             ),
             holds("is_likely", rationale="an action without a propensity cannot be weighted"),
+            holds("is_in_box", rationale="an action outside the box cannot have been drawn"),
             *(between(name, low=0, rationale="a negative reward would gain from the penalty") for name in REWARDS),
         ),
-        audit_duckdb_sql="SELECT *, propensity > 0 AND isfinite(propensity) AS is_likely FROM partition",
+        audit_duckdb_sql=(
+            f"SELECT *, propensity > 0 AND isfinite(propensity) AS is_likely, {is_in_box(names)} AS is_in_box "
+            "FROM partition"
+        ),
     )

@@ -21,7 +21,7 @@ from schemas.splits import split_of
 from schemas.steps import DEFAULT_STEPS, feature_inputs, input_columns, outcome_columns, profile_inputs
 from schemas.tables.budget_plan import budget_plan
 from schemas.tables.candidates.fusion_exposures import fusion_exposures
-from schemas.tables.candidates.fusion_weights import bias_column, fusion_weights, power_column
+from schemas.tables.candidates.fusion_weights import behaviour_column, bias_column, fusion_weights, power_column
 from schemas.tables.candidates.task_predictions import score_names, task_predictions
 from schemas.tables.channel_allocation import channel_allocation
 from schemas.tables.channel_policies import channel_policies
@@ -259,7 +259,8 @@ def _task_predictions(dataset: Dataset) -> tuple[Table, Rows]:
 
 def _fusion(dataset: Dataset) -> dict[str, float]:
     names = [objective.name for objective in dataset.objectives]
-    return {**{power_column(name): 1.0 for name in names}, **{bias_column(name): 0.05 for name in names}}
+    weights = {**{power_column(name): 1.0 for name in names}, **{bias_column(name): 0.05 for name in names}}
+    return {**weights, **{behaviour_column(column): weight for column, weight in weights.items()}, "half_width": 0.15}
 
 
 def _fusion_weights(dataset: Dataset) -> tuple[Table, Rows]:

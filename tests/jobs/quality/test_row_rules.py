@@ -20,6 +20,7 @@ from schemas.splits import split_of
 from schemas.tables.registry import TABLES
 
 # (table, dataset, row, change, the rules that fail). One fault, one rule.
+IS_IN_BOX = f"{IN_SET}(is_in_box)"
 FAULTS = [
     ("exposures", "criteo", 3, {"exposure_id": 100}, {f"{UNIQUE}(exposure_id)"}),
     ("exposures", "criteo", 0, {"user_id": None}, {f"{NOT_NULL}(user_id)"}),
@@ -77,16 +78,21 @@ FAULTS = [
     ("user_embeddings", "criteo", 1, {"embedding": [0.5]}, {f"{IN_SET}(same_size)"}),
     ("user_embeddings", "criteo", 1, {"embedding": [0.5, float("inf")]},
      {"expect_column_values_to_be_finite(embedding)"}),
-    ("fusion_weights", "criteo", 0, {"power_click": -0.1}, {f"{IN_RANGE}(power_click)"}),
-    ("fusion_weights", "criteo", 0, {"power_conversion": 2.1}, {f"{IN_RANGE}(power_conversion)"}),
-    ("fusion_weights", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)"}),
-    ("fusion_weights", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)"}),
-    ("fusion_weights", "criteo", 0, {"power_click": 0.04, "power_conversion": 0.05}, {f"{IN_SET}(ranks_candidates)"}),
+    ("fusion_weights", "criteo", 0, {"power_click": -0.1}, {f"{IN_RANGE}(power_click)", IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"power_conversion": 2.1}, {f"{IN_RANGE}(power_conversion)", IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)", IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)", IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"power_click": 0.04, "power_conversion": 0.05, "behaviour_power_click": 0.04,
+                                     "behaviour_power_conversion": 0.05}, {f"{IN_SET}(ranks_candidates)"}),
+    ("fusion_weights", "criteo", 0, {"half_width": 0.0}, {f"{IN_RANGE}(half_width)"}),
+    ("fusion_weights", "criteo", 0, {"power_click": 1.16}, {IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"bias_click": 0.058}, {IS_IN_BOX}),
+    ("fusion_weights", "criteo", 0, {"behaviour_power_click": 1.1}, {f"{IN_SET}(differs_between_users)"}),
     ("fusion_weights", "criteo", 1, {"user_id": 0}, {f"{UNIQUE}(user_id)"}),
-    ("fusion_exposures", "criteo", 0, {"power_click": 2.1}, {f"{IN_RANGE}(power_click)"}),
-    ("fusion_exposures", "criteo", 0, {"power_conversion": -0.1}, {f"{IN_RANGE}(power_conversion)"}),
-    ("fusion_exposures", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)"}),
-    ("fusion_exposures", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)"}),
+    ("fusion_exposures", "criteo", 0, {"power_click": 2.1}, {f"{IN_RANGE}(power_click)", IS_IN_BOX}),
+    ("fusion_exposures", "criteo", 0, {"power_conversion": -0.1}, {f"{IN_RANGE}(power_conversion)", IS_IN_BOX}),
+    ("fusion_exposures", "criteo", 0, {"bias_click": 0.2}, {f"{IN_RANGE}(bias_click)", IS_IN_BOX}),
+    ("fusion_exposures", "criteo", 0, {"bias_conversion": -0.1}, {f"{IN_RANGE}(bias_conversion)", IS_IN_BOX}),
     ("fusion_exposures", "criteo", 1, {"draw": 0}, {"expect_compound_columns_to_be_unique(request_id, draw)"}),
     ("fusion_exposures", "criteo", 0, {"propensity": 0.0}, {f"{IN_SET}(is_likely)"}),
     ("fusion_exposures", "criteo", 0, {"reward_consumption": -0.1}, {f"{IN_RANGE}(reward_consumption)"}),

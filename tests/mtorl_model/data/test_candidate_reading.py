@@ -132,6 +132,10 @@ def test_labels_that_came_later_do_not_count(lake, frame):
     assert 0 < is_mature_N.sum() < len(store)
     assert (store.maturity_NT == np.column_stack([np.ones(len(store)), is_mature_N])).all()
     assert (read_candidates(lake, CRITEO, ALL_DAYS)[0].maturity_NT == 1).all()
+    # The objectives are click and conversion: an exposure is final once its conversion is.
+    assert (store.objective_maturity_NI == store.maturity_NT).all()
+    assert (store.is_final_N == is_mature_N).all()
+    assert read_candidates(lake, CRITEO, ALL_DAYS)[0].is_final_N.all()
 
 
 def test_a_missing_table_or_another_order_is_one_clear_line(lake):

@@ -51,7 +51,7 @@ def gained_share(config: FusionConfig) -> float:
     box, equal = Box(config.half_width, config.penalty_scale), equal_weights(actions)
     learner = FusionLearner(config, state=1, actions=actions, groups=_OBJECTIVES, previous=_at_equal_weights(config))
     learner.fit(explored(train_lists, equal, box, _DRAWS, config.seed))
-    policy = BoxedPolicy(learner.actor, _at_equal_weights(config), config.half_width)
+    policy = BoxedPolicy((_at_equal_weights(config), learner.actor), config.half_width)
     state_RS = test_lists.state_RS
     actions_of_policies = (policy.act(state_RS), equal(state_RS), _best_actions(state_RS, config.half_width))
     earned, by_equal, by_best = (

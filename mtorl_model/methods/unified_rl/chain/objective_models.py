@@ -85,8 +85,7 @@ class BoostedObjectives:
 
     @classmethod
     def fit(cls, train: CandidateStore, config: TreesConfig) -> Self:
-        known_NI = np.ones_like(train.objectives_NI)
-        labels = candidate_labels(train)._replace(gain_NG=train.objectives_NI, maturity_NG=known_NI)
+        labels = candidate_labels(train)._replace(gain_NG=train.objectives_NI, maturity_NG=train.objective_maturity_NI)
         return cls(LabelTrees.fit(labels.at_most(config.most_labels, config.tree_seed), config, 1))
 
     def probabilities(self, store: CandidateStore) -> Floats:
@@ -136,8 +135,9 @@ class MethodOfObjectives:
 
 
 def _with_objectives_as_tasks(store: CandidateStore) -> CandidateStore:
-    known_NI = np.ones_like(store.objectives_NI)
-    return replace(store, labels_NT=store.objectives_NI, maturity_NT=known_NI, task_names=store.objective_names)
+    return replace(
+        store, labels_NT=store.objectives_NI, maturity_NT=store.objective_maturity_NI, task_names=store.objective_names
+    )
 
 
 def half_of(user_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

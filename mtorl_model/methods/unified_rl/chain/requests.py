@@ -46,7 +46,7 @@ def requests_of(store: CandidateStore, list_length: int) -> Requests:
     start_N = np.repeat(store.session_start_S, np.diff(store.session_start_S, append=len(store)))
     is_first_N = (rows_N - start_N) % list_length == 0
     first_R = np.flatnonzero(is_first_N)
-    last_R = np.append(first_R[1:], len(store)) - 1
+    last_R = np.append(first_R, len(store))[1:] - 1
     user_start_N = np.searchsorted(store.user_N, store.user_N)
     list_RL = last_R[:, None] - np.arange(list_length)[::-1]
     list_RL = np.where(list_RL >= user_start_N[first_R][:, None], list_RL, -1)

@@ -1,5 +1,6 @@
 """Predictions of the objectives: of models that have not seen the user, by boosting or by another method."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,12 @@ from method_inputs import CandidateInputs
 from mtorl_model.methods.common.label_trees import TreesConfig
 from mtorl_model.methods.rmtl.method import RMTL
 from mtorl_model.methods.unified_rl.chain.config import PRESETS
-from mtorl_model.methods.unified_rl.chain.objective_models import BoostedObjectives, ObjectiveModels, half_of
+from mtorl_model.methods.unified_rl.chain.objective_models import (
+    BoostedObjectives,
+    ObjectiveModels,
+    _with_objectives_as_tasks,
+    half_of,
+)
 from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
 
@@ -39,6 +45,20 @@ def test_a_training_user_has_no_prediction_of_a_model_that_saw_the_user():
     halves = half_of(user_N).reshape(users, exposures)
     assert (halves == halves[:, :1]).all()
     assert 0.4 < halves.mean() < 0.6
+
+
+def test_an_objective_that_may_still_follow_is_no_negative_label():
+    """Half of the rows are so young that none of their conversions is known."""
+    rows = 400
+    is_young_N, converts_N = np.arange(rows) % 2 == 1, np.arange(rows) % 4 < 2  # half of either kind converts
+    store = store_of(
+        np.arange(rows), np.zeros((rows, 1), int), np.zeros((rows, 1)), np.zeros((rows, 2)), (2,),
+        (converts_N & ~is_young_N)[:, None],
+    )  # fmt: skip
+    store = replace(store, objective_maturity_NI=np.where(is_young_N, 0.0, 1.0).astype(np.float32)[:, None])
+    model = BoostedObjectives.fit(store, TreesConfig(gain_iterations=5, min_samples_leaf=5))
+    assert model.probabilities(store) == pytest.approx(np.full((rows, 1), 0.5), abs=0.01)
+    assert _with_objectives_as_tasks(store).maturity_NT is store.objective_maturity_NI
 
 
 @pytest.fixture

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from candidate_rows import store_of
 
-from mtorl_model.methods.unified_rl.chain.reward import fitted_weights, remaining, reward_weights, rewards
+from mtorl_model.methods.unified_rl.chain.reward import (
+    advice_on_weights,
+    fitted_weights,
+    remaining,
+    reward_weights,
+    rewards,
+)
 from schemas.candidates import Objective
 from schemas.dataset import get_dataset
 from schemas.errors import UserError
@@ -46,8 +52,15 @@ def test_named_weights_are_not_fitted_and_a_fit_without_effect_is_refused():
     store = sessions_that_go_on(np.array([-0.2, -0.2]))
     named = replace(KUAIRAND, objectives=(Objective("a", ("click",), 0.5), Objective("b", ("like",))))
     assert reward_weights(named, store).tolist() == [0.5, 0.0]
-    with pytest.raises(UserError, match="no objective of kuairand goes with longer sessions"):
-        reward_weights(replace(KUAIRAND, objectives=(Objective("a", ("click",)), Objective("b", ("like",)))), store)
+    for weight in (None, 0.0):  # fitted, and given
+        objectives = (Objective("a", ("click",), weight), Objective("b", ("like",), weight))
+        with pytest.raises(UserError, match=r"all objectives of kuairand have the weight 0, .* \(objectives\)"):
+            reward_weights(replace(KUAIRAND, objectives=objectives), store)
+
+
+def test_an_objective_without_a_weight_is_named():
+    assert advice_on_weights(("purchase", "cart"), np.array([0.0, 1.0])).startswith("purchase: weight 0 in the reward")
+    assert advice_on_weights(("purchase", "cart"), np.array([0.5, 1.0])) == ""
 
 
 def test_the_first_objective_is_a_group_of_its_own():
