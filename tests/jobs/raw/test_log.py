@@ -22,8 +22,9 @@ from jobs.raw.log import COUNT, USABLE, LogBlocks, NeededDays, Partitions, RawLo
 from jobs.raw.reader import read
 from jobs.raw.rows import grouped, joined, read_tasks
 from jobs.spark.blocks import Block
-from jobs.spark.buckets import StoredFile
+from jobs.spark.buckets import StoredFile, files_by_day
 from lakehouse.lake import Lake
+from lakehouse.storage.delta_table import DataFile
 from schemas.dataset import Dataset, get_dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
@@ -45,18 +46,23 @@ def shuffled(pairs: Pairs) -> dict[int, list[tuple[int, Block]]]:
 
 
 def stored_tables(
-    lake: Lake, dataset: Dataset, files: dict[str, RawFiles], days: list[str], span: tuple[str, str], groups: int
-) -> tuple[list[StoredFile], Counter[tuple[str, str]], object]:
-    """The stored files, the numbers of rows, and the fingerprints."""
+    lake: Lake, dataset: Dataset, files: dict[str, RawFiles], days: list[str], span: tuple[str, str], groups: int,
+    published: dict[str, dict[str, tuple[DataFile, ...]]] | None = None, removed: tuple[str, ...] = (),
+) -> tuple[list[StoredFile], Counter[tuple[str, str]], object]:  # fmt: skip
+    """The stored files, the numbers of rows, and the fingerprints. published: files of both tables, by day."""
+    published = published or {"exposures": {}, "quarantine": {}}
+    exposures_folder = str(lake.table("exposures", dataset))
     partitions, tasks = Partitions(8, groups), read_tasks(dataset, files)
     reader = ReadLog(dataset, tasks, {}, partitions, None)
     sent = shuffled(pair for number in range(len(tasks)) for pair in reader(number))
-    fingerprints = combined(block.content for _, block in sent.pop(partitions.number))
+    fingerprints = combined(block.content for _, block in sent.pop(partitions.number, ()))
     for match in range(len(matches(dataset))):
-        join = JoinedRows(dataset, match, partitions, "", {})
-        sent = shuffled(pair for partition in sent for pair in join(partition, sent[partition]))
+        join = JoinedRows(dataset, match, partitions, exposures_folder, {} if match else published["exposures"])
+        sent = shuffled(pair for partition in range(partitions.number) for pair in join(partition, sent[partition]))
+    if dataset.outcomes:
+        published = published | {"exposures": {}}
     folders = {table: str(lake.table(table, dataset)) for table in ("exposures", "quarantine")}
-    task = BucketTables(dataset, folders, days, span, {t: {} for t in folders}, (), {}, partitions)
+    task = BucketTables(dataset, folders, days, span, published, removed, {}, partitions)
     results = [result for number in range(partitions.number) for result in task(number, sent[number])]
     counts = sum((result for result in results if isinstance(result, Counter)), Counter())
     return sorted(r for r in results if isinstance(r, StoredFile)), counts, fingerprints
@@ -102,6 +108,25 @@ def test_splits_and_partitions_do_not_change_a_file(request, tmp_path, monkeypat
         outcomes = sum(count for (kind, _), count in counts.items() if kind in (JOINED_ROW, DUPLICATE))
         assert usable + outcomes + rows["quarantine"] == 291
         assert min(outcomes, rows["quarantine"], usable - rows["exposures"]) > 5
+
+
+@pytest.mark.parametrize("day_groups", [1, 3])
+@pytest.mark.parametrize("name", ["criteo", "events"])
+def test_rows_of_removed_files_are_published_again(request, tmp_path, name, day_groups):
+    """Published rows alone give the same files; with the file of which they are copies they are duplicates."""
+    dataset, days = (CRITEO, DAYS) if name == "criteo" else (EVENTS, EVENT_DAYS)
+    files, lake = request.getfixturevalue(f"{name}_files"), Lake(tmp_path / "lake")
+    (log,) = files[dataset.log.view].by_name
+    span, all_days = (days[0], days[-1]), [*days, UNDATED]
+    stored, _, _ = stored_tables(lake, dataset, files, all_days, span, 1)
+    published = {"exposures": {}, "quarantine": {}} | files_by_day(stored)
+    without_log = {view: group for view, group in files.items() if view not in event_views(dataset)}
+    again, counts, _ = stored_tables(lake, dataset, without_log, all_days, span, day_groups, published, (log,))
+    assert (again, counts) == (stored, Counter())
+    other_file, _, _ = stored_tables(lake, dataset, without_log, all_days, span, day_groups, published, ("other.csv",))
+    assert {file.table for file in other_file} == {"exposures"}
+    copies, _, _ = stored_tables(lake, dataset, files, all_days, span, day_groups, published)
+    assert copies == stored
 
 
 def test_only_needed_rows_are_sent(criteo_files):
