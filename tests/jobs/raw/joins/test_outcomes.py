@@ -5,10 +5,12 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
+from event_logs import EVENTS
 
-from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, join_sorted
-from jobs.raw.reader.typed_rows import REASON
-from jobs.raw.row_work import OUTCOME
+from jobs.raw.joins.outcomes import DUPLICATE, JOINED, JOINED_ROW, join_outcomes, join_sorted
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
+from jobs.raw.row_work import OUTCOME, log_rows
+from schemas.tables.exposures import matches
 
 HOUR_MS = 3_600_000
 WITHIN_MS = {"cart": 2 * HOUR_MS, "buy": 5 * HOUR_MS}
@@ -107,3 +109,28 @@ def test_all_copies_of_an_exposure_have_the_gain_of_one_of_them():
 def test_an_outcome_at_the_time_of_its_exposure_belongs_to_it():
     result = joined([row(1, 3, 5), row(1, 3, 2, "buy"), row(1, 2, 4)])
     assert [(r["exposure_id"], r["buy"]) for r in result if r[OUTCOME] is None] == [(4, 0), (5, 1)]
+
+
+def event(hour, kind, item=1):
+    return {"ts": hour * HOUR_MS, "visitor": 1, "event": kind, "item": item, "order": None}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_a_log_are_joined_in_any_order(seed):
+    rows = [
+        event(1, "view"), event(2, "addtocart"), event(3, "view"), event(4, "transaction"), event(5, "addtocart"),
+        event(6, "addtocart"), event(4, "view", 2),
+    ]  # fmt: skip
+    random.Random(seed).shuffle(rows)
+    raw = {REASON: None, RAW: b"", SOURCE: "events.csv"}
+    table = log_rows(pa.Table.from_pylist([row | raw for row in rows], typed_schema(EVENTS.log)), EVENTS, {})
+    for match in range(len(matches(EVENTS))):
+        table = join_outcomes(table, EVENTS, match)
+    views = {
+        (row["exposed_at_ms"] // HOUR_MS, row["cart_at_ms"], row["buy_at_ms"])
+        for row in table.to_pylist()
+        if row[OUTCOME] is None
+    }
+    assert views == {(1, 2 * HOUR_MS, None), (3, 5 * HOUR_MS, 4 * HOUR_MS), (4, None, None)}
+    lone = [row["exposed_at_ms"] // HOUR_MS for row in table.to_pylist() if row[REASON]]
+    assert lone == [6]  # more than two hours after the view
