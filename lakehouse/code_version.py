@@ -1,9 +1,11 @@
 """A short hash of the source code that built a partition or a model."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 
+@cache  # the code of a process stays the one that it has loaded
 def code_version(*packages: str) -> str:
     """Twelve hex digits over the source files of these top-level packages; the packages that all share always count."""
     digest = hashlib.sha256()

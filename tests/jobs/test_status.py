@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lakes import unpublish
+from lakes import linked_copy, unpublish
 
 from jobs import status
 from jobs.raw.index import FileRows, RawIndex, store_index
@@ -65,15 +65,21 @@ def publish_day(lake: Lake, index: RawIndex, day: str) -> None:
     publish(lake, "budget_plan", day, json.dumps(planned), planned, spec_version="s")
 
 
-@pytest.fixture
-def lake(tmp_path) -> Lake:
-    """Three complete days."""
-    lake, index = Lake(tmp_path), index_of(d1="a", d2="b", d3="c")
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Lake:
+    """Three complete days. Not to be changed."""
+    lake, index = Lake(tmp_path_factory.mktemp("complete") / "lake"), index_of(d1="a", d2="b", d3="c")
     for day in DAYS:
         publish_day(lake, index, day)
     publish(lake, "quarantine", UNDATED, "", {})
     store_index(lake, KUAIRAND, index)
     return lake
+
+
+@pytest.fixture
+def lake(complete, tmp_path) -> Lake:
+    """A copy of three complete days."""
+    return linked_copy(complete, tmp_path / "lake")
 
 
 def grid(lake: Lake) -> dict[str, dict[str, State]]:

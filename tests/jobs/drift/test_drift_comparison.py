@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import duckdb
 import pytest
-from built_lake import linked_copy, replant
+from built_lake import replant
 from in_process import Jobs
+from lakes import linked_copy
 
 from jobs import measure_drift as command
 from jobs.drift.measurement import measure_drift

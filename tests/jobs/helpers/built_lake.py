@@ -1,6 +1,5 @@
 """Lakes that the jobs build from generated logs, and a way to plant faults in their partitions."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -101,12 +100,6 @@ def write(lake: Lake, table: Table, dataset: Dataset, day: str, rows: list[dict]
     with work_folder() as staged:
         pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), staged / "part-0.parquet")
         lake[table.name, dataset, day].publish(staged, inputs={}, code="0")
-
-
-def linked_copy(lake: Lake, root: Path) -> Lake:
-    """A copy that shares the files of the lake. Publishing a partition again in it leaves the original unchanged."""
-    shutil.copytree(lake.root, root, copy_function=os.link)
-    return Lake(root)
 
 
 def replant(lake: Lake, table: str, dataset: str, day: str, sql: str, **counts: int) -> None:

@@ -6,7 +6,8 @@ Faults in a single row, at least one for each rule of every table, are in test_r
 from dataclasses import replace
 
 import pytest
-from built_lake import linked_copy, replant
+from built_lake import replant
+from lakes import linked_copy
 
 from jobs.quality.audit_results import PASS
 from jobs.quality.audits import audit_partition

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from lakehouse.manifest import Manifest
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.encoding import Encoder, input_names
+from mtorl_model.data.encoding import Encoder, InputNames, input_names
 from mtorl_model.data.initial_policy import InitialPolicy
 from mtorl_model.data.windows.next_steps import journeys_to_windows
 from mtorl_model.inference import prediction_cache, user_predictions
@@ -51,18 +52,24 @@ def small(seed: int = 0, spec: FeatureSpec = SPEC) -> MTORL:
     """Untrained networks of the size in use, on which the rounding of matrix products depends, and trees of noise."""
     initial = InitialPolicy(CHANNELS, (0.5, 0.3, 0.2), {"click": 0.25, "sale": 0.125}, (0.5, 0.3, 0.2))
     model = MTORL(preset("small", "toy").changed({"seed": seed}), spec, initial).initialise()
-    names, rng = input_names(spec, model.config.reward_inputs), np.random.default_rng(0)
+    model.trees, model.values = fitted_on_noise(input_names(spec, model.config.reward_inputs))
+    return model
+
+
+@cache
+def fitted_on_noise(names: InputNames) -> tuple[LabelTrees, ChannelValues]:
+    rng = np.random.default_rng(0)
     width = sum(map(len, names)) + len(CHANNELS)
     labels = LabelRows(
         rng.standard_normal((600, width)).astype(np.float32), rng.integers(0, 3, 600),
         rng.integers(0, 2, (600, 2)).astype(np.float32), np.ones((600, 2), np.float32), np.zeros(600, np.float32),
         np.arange(600) // 6, None,
     )  # fmt: skip
-    model.trees = LabelTrees.fit(labels, TreesConfig(channel_iterations=5, gain_iterations=5), len(CHANNELS))
-    model.values = ChannelValues.fit(
-        labels, channel_columns(names, CHANNELS), ValueConfig(value_iterations=5, value_caution=0.0)
+    values = ValueConfig(value_iterations=5, value_caution=0.0)
+    return (
+        LabelTrees.fit(labels, TreesConfig(channel_iterations=5, gain_iterations=5), len(CHANNELS)),
+        ChannelValues.fit(labels, channel_columns(names, CHANNELS), values),
     )
-    return model
 
 
 def users(count: int = USERS, seed: int = 0) -> dict[int, list[Shown]]:
