@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
 
 from jobs.history.journeys import fold
 from jobs.spark.partitions import read_days
 from lakehouse.lake import Lake
 from lakehouse.published_days import days_before, exposure_days, newest_fresh_day
-from lakehouse.storage.delta_table import DataFile, FilesByValue
+from lakehouse.storage.delta_table import FilesByValue
 from schemas.dataset import Dataset
 from schemas.days import day_before
 from schemas.tables import EXPOSURES, JOURNEYS
@@ -30,8 +31,10 @@ def newest_fresh_journeys(
     journeys_day = newest_fresh_journeys_day(lake, dataset, day, required_code)
     if journeys_day is None:
         return None, exposure_days
-    rows = read_days(spark, lake, journeys(dataset), dataset, [journeys_day]).drop("ds")
-    return rows, [d for d in exposure_days if d > journeys_day]
+    read = [partition.day for partition in lake[JOURNEYS, dataset, journeys_day].read_together()]
+    newest = F.row_number().over(Window.partitionBy("user_id").orderBy(F.desc("ds"))) == 1
+    rows = read_days(spark, lake, journeys(dataset), dataset, read).withColumn("_newest", newest)
+    return rows.where("_newest").drop("ds", "_newest"), [d for d in exposure_days if d > journeys_day]
 
 
 def newest_fresh_journeys_day(lake: Lake, dataset: Dataset, day: str, required_code: str | None = None) -> str | None:
@@ -41,9 +44,9 @@ def newest_fresh_journeys_day(lake: Lake, dataset: Dataset, day: str, required_c
 
 @dataclass(frozen=True)
 class EarlierHistory:
-    """The files that a build reads: the earlier journeys it starts from, none without any, and exposures by day."""
+    """The files that a build reads, by day: of the earlier journeys it starts from, and of the exposures since then."""
 
-    journeys: tuple[DataFile, ...]
+    journeys: FilesByValue
     exposures: FilesByValue
 
 
@@ -60,10 +63,10 @@ def earlier_history(
     """
     journeys_day = newest_fresh_journeys_day(lake, dataset, day, required_code)
     days = [d for d in exposure_days(lake, dataset, None, last) if d > (journeys_day or "")]
-    read = [lake[JOURNEYS, dataset, journeys_day]] if journeys_day else []
-    for partition in (*read, *(lake[EXPOSURES, dataset, d] for d in days)):
-        partition.require()
-    return EarlierHistory(read[0].data_files() if read else (), lake.present(EXPOSURES, dataset, days))
+    for d in days:
+        lake[EXPOSURES, dataset, d].require()
+    read = lake[JOURNEYS, dataset, journeys_day].require().days if journeys_day else []
+    return EarlierHistory(lake.present(JOURNEYS, dataset, read), lake.present(EXPOSURES, dataset, days))
 
 
 def read_exposures(spark: SparkSession, lake: Lake, dataset: Dataset, days: Sequence[str]) -> DataFrame:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.candidate_inputs import candidate_inputs
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.candidates.encoding import CandidateEncoder
@@ -25,7 +26,7 @@ from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import derived_inputs, profile_inputs, session_inputs
-from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS
+from schemas.tables import EXPOSURES, ITEM_HISTORY
 
 CANDIDATES = 8  # drawn exposures
 USERS_AT_ONCE = 4096
@@ -45,7 +46,7 @@ def predictions_of_next(lake: Lake, dataset: Dataset, model: Method, day: str) -
     encoder, candidates = CandidateEncoder.from_json(model.encoding), drawn_candidates(lake, dataset, day)
     history = pa.concat_tables(read_tables([lake[ITEM_HISTORY, dataset, day]], _history_columns(dataset)))
     columns = ["user_id", "next_step", *(column.name for column in profile_inputs(dataset))]
-    for journeys in read_tables([lake[JOURNEYS, dataset, day]], columns, USERS_AT_ONCE):
+    for journeys in read_journeys(lake, dataset, day, columns, USERS_AT_ONCE):
         rows = next_rows(journeys, candidates, history, dataset, dataset.end_of_day_ms(day))
         store = store_of(rows.append_column("split", pa.array(np.zeros(len(rows), np.int8))), encoder, dataset)
         row_N = np.argsort(store.exposure_id_N)  # the store sorts its rows by user

@@ -19,8 +19,8 @@ def journeys_section(view: DayView) -> Section:
     buckets = range(max(users_per_bucket, default=0) + 1)
     users = sum(users_per_bucket.values())
     single = users_per_bucket.get(0, 0)
-    yesterday = view.lake[JOURNEYS, view.dataset, day_before(view.day)].manifest
-    new_users = f" {manifest.rows - yesterday.rows:,} of them are new on this day." if yesterday else ""
+    users_before = _users_before(view)
+    new_users = f" {users - users_before:,} of them are new on this day." if users_before else ""
     title = "Users by number of exposures so far"
     series = [Series("", [users_per_bucket.get(k, 0) for k in buckets])]
     return Section(
@@ -33,6 +33,15 @@ def journeys_section(view: DayView) -> Section:
         trend_figures=(TrendFigure("Users with a journey", "", users, "count",
                                    "Look for a steady rise: users are added, and never removed.", True),),
     )  # fmt: skip
+
+
+def _users_before(view: DayView) -> int:
+    """The users at the end of the day before; 0 if it has no journeys."""
+    yesterday = day_before(view.day)
+    if not view.lake[JOURNEYS, view.dataset, yesterday].is_published:
+        return 0
+    ((users,),) = view.query(JOURNEYS, 'SELECT count(*) FROM "partition"', yesterday)
+    return int(users)
 
 
 def _users_per_bucket(view: DayView) -> dict[int, int]:
