@@ -124,10 +124,12 @@ class _SelectedRows:
         self._batches = _filtered(file.iter_batches(rows_per_read, columns=list(columns)), is_selected_R)
         self._buffered: list[pa.Table] = []
 
-    def rows_up_to(self, last_user: int) -> tuple[Ints, pa.Table]:
-        """The next rows, up to this user, with the users' numbers."""
+    def rows_up_to(self, last_user: int) -> tuple[Ints, pa.Table | None]:
+        """The next rows, up to this user, with the users' numbers; None without such a row."""
         count = int(np.searchsorted(self._user, last_user, side="right"))
-        while sum(map(len, self._buffered)) < count or not self._buffered:
+        if not count:
+            return self._user[:0], None
+        while sum(map(len, self._buffered)) < count:
             self._buffered.append(next(self._batches))
         rows = pa.concat_tables(self._buffered)
         users, self._user = self._user[:count], self._user[count:]
@@ -143,9 +145,9 @@ def _filtered(batches: Iterable[pa.RecordBatch], is_selected_R: Mask) -> Iterato
         start += len(rows)
 
 
-def _merged(parts: Sequence[tuple[Ints, pa.Table]]) -> pa.Table:
+def _merged(parts: Sequence[tuple[Ints, pa.Table | None]]) -> pa.Table:
     """The rows of all parts in the order of users."""
-    filled = [(users, rows) for users, rows in parts if len(rows)]
+    filled = [(users, rows) for users, rows in parts if rows is not None]
     if len(filled) == 1:
         return filled[0][1]  # of a snapshot, or of a bucket in which nothing has changed
     order = np.argsort(np.concatenate([users for users, _ in filled]))

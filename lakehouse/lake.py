@@ -286,7 +286,7 @@ class Partition:
         return pa.concat_tables([read_file(folder, file, columns) for file in self.data_files()])
 
     def read_together(self) -> list["Partition"]:
-        """The partitions that have the rows as of this day, oldest first: more than itself if it has changed rows only."""
+        """The partitions that have the rows as of this day, oldest first: several if it has changed rows only."""
         manifest = self.manifest
         return [self.lake[self.table, self.dataset, day] for day in (manifest.days if manifest else [self.day])]
 
