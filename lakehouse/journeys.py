@@ -93,10 +93,17 @@ class NewestRows:
         self._user_of_rows = np.split(user, np.cumsum([len(column) for column in ids])[:-1])
         self._newest_file_U = np.zeros(len(first_row_U), np.int64)
         for number, users in enumerate(self._user_of_rows):
+            if len(files) > 1 and (np.diff(users) <= 0).any():
+                raise ValueError(f"{files[number]}: its rows are not in the order of users")
             self._newest_file_U[users] = number
 
     def tables(self, columns: Sequence[str], rows_per_read: int, is_read_U: Mask | None = None) -> Iterator[pa.Table]:
         """The rows in the order of users. columns: as paths in the files. is_read_U: the users to read, None: all."""
+        if len(self._files) == 1 and is_read_U is None:
+            with open_parquet(self._files[0]) as file:
+                for batch in file.iter_batches(rows_per_read, columns=list(columns)):
+                    yield pa.Table.from_batches([batch])
+            return
         is_read_U = np.ones(len(self.user_id), bool) if is_read_U is None else is_read_U
         with ExitStack() as opened:
             files = [

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from features.channel_counts import dense_counts
 from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.code_version import code_version
-from lakehouse.journeys import journey_partitions, read_journeys
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.models.versions import DEFAULT_METHOD
@@ -83,7 +83,7 @@ def plan_day(
     if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
         valuation = COMPOSED
     partitions = [lake[name, dataset, day] for name in sorted({*SCORE_TABLES, gains_from})]
-    with consistent_read([*partitions, *journey_partitions(lake, dataset, day)]):
+    with consistent_read([*partitions, *lake[JOURNEYS, dataset, day].read_together()]):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
         journeys = lake.fingerprints(JOURNEYS, dataset, manifests[JOURNEYS].days)
         _require_one_scoring([manifests[name] for name in SCORE_TABLES], journeys, dataset, day)

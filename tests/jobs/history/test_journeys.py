@@ -1,8 +1,10 @@
 """Journeys that are folded in any parts are the journeys that are computed from the whole history at once."""
 
+import re
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -124,3 +126,24 @@ def changed_users(frame: pd.DataFrame, dataset: Dataset, date: str) -> set[int]:
         times = frame[(frame[gain] == 1) & (frame.ds < date)].set_index("user_id")[known_at].astype("int64")
         changed |= set(times[(times >= start) & (times < end)].index)
     return changed
+
+
+def test_the_query_of_the_docs_reads_all_users(tmp_path):
+    dataset = get_dataset("kuairand")
+    frame = random_exposures(dataset, users=40, rows=120, days=DAYS, seed=3)
+    lake = BucketLake(tmp_path / "lake", dataset, frame)
+    lake.update_journeys(lake.days[-1])
+    text = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+    query = re.search(r"## Journeys as of a day.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    settings_of_docs = 'LAKE, DATASET, DAY = "lake", "kuairand", "2022-04-24"'
+    assert settings_of_docs in query
+    names: dict[str, Any] = {}
+    exec(
+        query.replace(settings_of_docs, f"LAKE, DATASET, DAY = {str(tmp_path / 'lake')!r}, 'kuairand', {day(3)!r}"),
+        names,
+    )
+    columns = ["user_id", "memory", "seen_cost_nano", "session"]
+    rows = names["journeys"].order("user_id").select(*columns).to_arrow_table()
+    expected = pa.concat_tables(read_journeys(lake.lake, dataset, day(3), columns))
+    assert len(lake.lake[JOURNEYS, dataset, day(3)].read()) < len(expected)
+    assert rows.to_pylist() == expected.to_pylist()
