@@ -2,7 +2,7 @@
 
 A partition of `journeys` has the users whose journey has changed on its day, so that a day writes what happened on it.
 A day whose number since 1970 is a multiple of SNAPSHOT_DAYS has all users, and so has the first day of a history.
-Which days are snapshots follows from the calendar: whatever is built in whatever order, a day has the same rows.
+Which days are snapshots follows from the calendar, so a day has the same rows in any order of building.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,8 +63,9 @@ def read_journeys(
 def count_users(lake: Lake, dataset: Dataset, day: str) -> int:
     """How many users have a journey at the end of a day; 0 if there are no journeys of the day."""
     manifest = lake[JOURNEYS, dataset, day].manifest
-    days = manifest.days if manifest else []
-    return sum(len(NewestRows(files).user_id) for files in _files_by_part(lake, dataset, days))
+    if manifest is None or manifest.days == [day]:
+        return manifest.rows if manifest else 0
+    return sum(len(NewestRows(files).user_id) for files in _files_by_part(lake, dataset, manifest.days))
 
 
 def _files_by_part(lake: Lake, dataset: Dataset, days: Sequence[str]) -> Iterator[list[Path]]:
@@ -78,7 +79,7 @@ class NewestRows:
     """The newest row of each user of a bucket.
 
     files: of the bucket, of the days since a snapshot, oldest first; the rows of each are in the order of users. Only
-    the ids are in memory at once.
+    the ids of all users are in memory.
 
     Shapes: U users of all files.
     """

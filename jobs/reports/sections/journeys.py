@@ -5,6 +5,7 @@ from jobs.reports.content import Picture, Section, TrendFigure
 from jobs.reports.day_view import DayView
 from jobs.reports.formats import count, share_of
 from jobs.reports.svg import Series
+from lakehouse.journeys import count_users
 from schemas.days import day_before
 from schemas.tables import JOURNEYS
 
@@ -37,11 +38,7 @@ def journeys_section(view: DayView) -> Section:
 
 def _users_before(view: DayView) -> int:
     """The users at the end of the day before; 0 if it has no journeys."""
-    yesterday = day_before(view.day)
-    if not view.lake[JOURNEYS, view.dataset, yesterday].is_published:
-        return 0
-    ((users,),) = view.query(JOURNEYS, 'SELECT count(*) FROM "partition"', yesterday)
-    return int(users)
+    return count_users(view.lake, view.dataset, day_before(view.day))
 
 
 def _users_per_bucket(view: DayView) -> dict[int, int]:
