@@ -9,17 +9,19 @@ journeys that do, or from the first exposure: the same rows, more work. Journeys
 from pyspark import SparkContext
 
 from jobs.history.bucket_journeys import JourneyJob
-from jobs.history.resume import earlier_history
+from jobs.history.resume import earlier_history, newest_fresh_journeys_day
 from jobs.spark.buckets import in_each_bucket
 from jobs.spark.context import OpenContext, spark_context
 from jobs.spark.partitions import commit_built_days, day_chunks
 from jobs.spark.progress import describe_job
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
+from lakehouse.journeys import count_users, snapshot_before
 from lakehouse.lake import Lake
-from lakehouse.manifest import Manifest
+from lakehouse.manifest import DAYS_READ, Manifest
 from lakehouse.published_days import exposure_days
+from lakehouse.storage.delta_table import FilesByValue
 from schemas.dataset import Dataset
-from schemas.days import checked_day
+from schemas.days import checked_day, day_plus, days_between
 from schemas.errors import exit_with_one_line
 from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.journeys import journeys
@@ -39,37 +41,54 @@ def main() -> None:
 
 def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, opened: OpenContext) -> None:
     """Build the day's journeys unless they are fresh, and print one line about them."""
-    partition = lake[JOURNEYS, dataset, day]
-    inputs, published = partition.current_inputs(), partition.manifest
-    if published and published.is_fresh(inputs, this_code=required_code):
+    published = lake[JOURNEYS, dataset, day].manifest
+    if newest_fresh_journeys_day(lake, dataset, day_plus(day, 1), required_code) == day:
         print(f"journeys {dataset.name} {day}: fresh, left alone")
         return
     lake.require_writable()
     with opened(f"journeys {dataset.name} {day}") as spark:
-        manifest = build(spark, lake, dataset, day, inputs, required_code)
+        manifest = build(spark, lake, dataset, day, required_code)
     unchanged = published is not None and published.fingerprint == manifest.fingerprint
     note = " (the same content as before)" if unchanged else ""
-    print(f"journeys {dataset.name} {day}: {manifest.rows:,} users{note}")
+    users = count_users(lake, dataset, day)
+    print(f"journeys {dataset.name} {day}: {users:,} users, {manifest.rows:,} of them changed{note}")
 
 
-def build(
-    spark: SparkContext, lake: Lake, dataset: Dataset, day: str, inputs: dict[str, str], required_code: str | None
-) -> Manifest:
-    """Publish the journeys as of the end of the day."""
-    replaces = lake.present(JOURNEYS, dataset, [day])
+def build(spark: SparkContext, lake: Lake, dataset: Dataset, day: str, required_code: str | None) -> Manifest:
+    """Publish the journeys as of the end of the day, with those earlier days since the last snapshot that it needs."""
+    job = journey_job(lake, dataset, day, required_code)
+    replaces = lake.present(JOURNEYS, dataset, job.published)
+    describe_job(spark, "writing journeys")
+    files = in_each_bucket(spark, job).get(JOURNEYS, {})
+    return publish(lake, job, files, replaces)[day]
+
+
+def journey_job(lake: Lake, dataset: Dataset, day: str, required_code: str | None) -> JourneyJob:
+    """The work on each bucket of users."""
+    snapshot = snapshot_before(day, lake.days(EXPOSURES, dataset)[0])
     history = earlier_history(lake, dataset, day, day, required_code)
-    job = JourneyJob(
+    days, earlier_days = list(history.exposures), list(history.journeys)
+    # In a lake of an earlier version each partition has all users, and the day before is enough.
+    since = earlier_days[0] if earlier_days and earlier_days[-1] >= snapshot else snapshot
+    return JourneyJob(
         dataset=dataset,
         folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS)},
         exposures=history.exposures,
-        chunks=day_chunks(list(history.exposures)),
+        chunks=[*day_chunks([d for d in days if d <= snapshot]), *([d] for d in days if d > snapshot)],
+        published={d: len(days_between(since, d)) for d in days if d >= snapshot},
         earlier_journeys=history.journeys,
     )
-    describe_job(spark, "writing journeys")
-    files = in_each_bucket(spark, job).get(JOURNEYS, {})
+
+
+def publish(lake: Lake, job: JourneyJob, files: FilesByValue, replaces: FilesByValue) -> dict[str, Manifest]:
+    """Publish the days of a job. files: those that the workers have stored. replaces: see commit_built_days."""
+    days = list(job.published)
+    inputs = lake.history_inputs(EXPOSURES, job.dataset, days)
+    counts = {day: {DAYS_READ: number} for day, number in job.published.items() if number > 1}
     return commit_built_days(
-        lake, journeys(dataset), dataset, [day], files, inputs=lambda _: inputs, replaces=replaces
-    )[day]
+        lake, journeys(job.dataset), job.dataset, days, files, inputs=inputs.__getitem__, replaces=replaces,
+        counts=lambda day, _: counts.get(day, {}),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -158,6 +158,9 @@ def states(lake: Lake, dataset: Dataset, index: RawIndex | None, days: list[str]
                 inputs = index.inputs(day)
             else:
                 inputs = manifest.inputs if manifest else {}
+            earlier = manifest.days[:-1] if manifest else []
+            if any(grid.get(d, {}).get(table.name) is not State.FRESH for d in earlier):
+                inputs = None  # the rows as of this day are read from earlier partitions, too
             is_marked = (table.name, day) in marked_as_failed
             day_states[table.name] = _state(lake, manifest, inputs, is_marked=is_marked)
             if table.name == EXPOSURES:
@@ -208,8 +211,13 @@ def _same_day_inputs(
     read_tables = (*table.same_day, *sorted(chosen_tables - set(table.same_day)))
     if any(day_states[name] is not State.FRESH for name in read_tables):
         return None
-    built_from = {lake[name, dataset, day].key: manifests[name][day] for name in read_tables}
-    inputs = {key: manifest.fingerprint for key, manifest in built_from.items() if manifest is not None}
+    inputs = {
+        lake[name, dataset, read_day].key: read.fingerprint
+        for name in read_tables
+        if (manifest := manifests[name][day]) is not None
+        for read_day in manifest.days
+        if (read := manifests[name].get(read_day)) is not None
+    }
     if not table.scores:
         return inputs
     policies = manifests[CHANNEL_POLICIES][day] if table.name in SCORE_TABLES else None

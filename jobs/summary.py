@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.arguments import add_day_range, add_lake, dataset_of, dataset_parser, day_range_of, lake_of
+from lakehouse.journeys import count_users
 from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from lakehouse.published_days import exposure_days
 from lakehouse.storage.files import json_object, read_stored
@@ -61,7 +62,7 @@ def row_lines(lake: Lake, dataset: Dataset, days: list[str]) -> list[str]:
         "quarantined": counts["quarantined"] + undated_rows,
     }
     if journeys:
-        rows["users"] = journeys.rows
+        rows["users"] = count_users(lake, dataset, days[-1])
     remark = {"quarantined": f"  ({undated_rows:,} of them without a day)" if undated_rows else ""}
     return ["rows", *(f"  {name:<15} {count:>12,}{remark.get(name, '')}" for name, count in rows.items())]
 

@@ -16,16 +16,19 @@ _MEMORY = "2GB"  # DuckDB spills to disk beyond it
 
 
 @contextmanager
-def open_view(partition: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_view(*partitions: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `partition` over all files of a partition that has at least one.
+
+    Of several partitions of days, the view has the newest row of each user (lakehouse.journeys), as of its own day.
 
     The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
     Raises duckdb.Error if a file is not Parquet. What a caller creates in the connection should be temporary: the
     database outlives the connection.
     """
     try:
+        rows = rows_sql(partitions) if len(partitions) == 1 else newest_rows_sql(partitions)
         with _database(os.getpid()).cursor() as connection:
-            connection.execute(f'CREATE TEMP VIEW "partition" AS SELECT * FROM {rows_sql([partition])}')
+            connection.execute(f'CREATE TEMP VIEW "partition" AS SELECT * FROM {rows}')
             yield connection
     except (duckdb.FatalException, duckdb.InternalException):  # a database that had such an error answers nothing more
         _database.cache_clear()
@@ -63,6 +66,17 @@ def read_error(partition: Partition) -> duckdb.Error | None:
 def rows_sql(partitions: Iterable[Partition]) -> str:
     """The rows of these partitions as a table expression of SQL. Together they must have at least one file."""
     return files_sql(file for partition in partitions for file in partition.files())
+
+
+def newest_rows_sql(partitions: Iterable[Partition]) -> str:
+    """The newest row of each user in these partitions of days as a table expression of SQL."""
+    rows = " UNION ALL BY NAME ".join(
+        f"SELECT *, '{partition.day}' AS _day FROM {files_sql(files)}"
+        for partition in partitions
+        if (files := partition.files())
+    )
+    newest = "row_number() OVER (PARTITION BY user_id ORDER BY _day DESC) = 1"
+    return f"(SELECT * EXCLUDE _day FROM ({rows}) QUALIFY {newest})"
 
 
 def files_sql(files: Iterable[Path]) -> str:

@@ -285,6 +285,11 @@ class Partition:
         folder = self.lake.table(self.table, self.dataset)
         return pa.concat_tables([read_file(folder, file, columns) for file in self.data_files()])
 
+    def read_together(self) -> list["Partition"]:
+        """The partitions that have the rows as of this day, oldest first: several if it has changed rows only."""
+        manifest = self.manifest
+        return [self.lake[self.table, self.dataset, day] for day in (manifest.days if manifest else [self.day])]
+
     def current_inputs(self) -> dict[str, str]:
         """The present fingerprints of the partition's inputs, by their keys. The registry declares the input tables.
 
@@ -295,7 +300,8 @@ class Partition:
         for table in declared.history:
             inputs |= self.lake.history_inputs(table, self.dataset, [self.day])[self.day]
         for table in declared.same_day:
-            inputs |= self.lake.fingerprints(table, self.dataset, [self.day])
+            manifest = self.lake[table, self.dataset, self.day].manifest
+            inputs |= self.lake.fingerprints(table, self.dataset, manifest.days if manifest else [])
         return inputs
 
     def is_fresh(
@@ -320,8 +326,15 @@ class Partition:
                 f"no {self.table} for {self.dataset} on {self.day} in {self.lake.root}: "
                 "run the day first (make backfill, or make run)"
             )
+        missing = [day for day in manifest.days if day not in published[self.table]]
+        if missing:
+            raise UserError(
+                f"no {self.table} for {self.dataset} on {missing[0]} in {self.lake.root}, with which "
+                f"those of {self.day} are read: run {self.day} again (make backfill)"
+            )
+        earlier = (published[self.table][day] for day in manifest.days)
         related = (published[table].get(day) for table in audited_with for day in (self.day, UNDATED))
-        for audited in (manifest, *filter(None, related)):
+        for audited in (*earlier, *filter(None, related)):
             if failed := self.lake.failed_audit(audited):
                 raise UserError(
                     f"{audited.table} for {audited.dataset} on {audited.ds} failed its audit: "

@@ -10,6 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.days import day_plus, days_between
+
+# A count of partitions with the rows that have changed since the day before (lakehouse.journeys): the partitions that
+# are read together as of this day. Partitions without it have all rows.
+DAYS_READ = "days_read"
 _READ_AT_ONCE = 1 << 20  # bytes
 
 
@@ -33,6 +38,12 @@ class Manifest:
     code_version: str
     spec_version: str | None
     counts: Mapping[str, int]
+
+    @property
+    def days(self) -> list[str]:
+        """The days of the table whose partitions are read together as of this day, oldest first: see DAYS_READ."""
+        days_read = self.counts.get(DAYS_READ, 1)
+        return days_between(day_plus(self.ds, 1 - days_read), self.ds) if days_read > 1 else [self.ds]
 
     def is_fresh(
         self, inputs: Mapping[str, str], *, spec_version: str | None = None, this_code: str | None = None

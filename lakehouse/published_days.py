@@ -68,7 +68,8 @@ def newest_fresh_day(lake: Lake, table: str, dataset: Dataset, day: str, this_co
     published = [earlier for earlier in lake.days(table, dataset) if earlier < day]
     inputs = lake.history_inputs(EXPOSURES, dataset, published)
     stale = set(stale_days(lake, table, dataset, inputs, this_code=this_code))
-    return max((earlier for earlier in published if earlier not in stale), default=None)
+    manifests, fresh = lake.manifests(dataset, [table])[table], set(published) - stale
+    return max((earlier for earlier in published if fresh.issuperset(manifests[earlier].days)), default=None)
 
 
 def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:

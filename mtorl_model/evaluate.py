@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.arguments import add_lake
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake, Partition
 from lakehouse.models.versions import DEFAULT_METHOD
 from lakehouse.reading import read_tables
@@ -331,7 +332,7 @@ def _users(partitions: list[Partition], split: str | None, lake: Lake, dataset: 
             f"no journeys of {dataset.name} in {lake.root}, which list the users that the champion was trained on: "
             "build them (make backfill)"
         )
-    known = read_tables([lake[JOURNEYS, dataset, day] for day in days[-1:]], ["user_id"])
+    known = read_journeys(lake, dataset, days[-1], ["user_id"]) if days else ()
     ids = [chunk for table in known for chunk in table.column("user_id").chunks]
     is_known = pc.is_in(trained, value_set=pa.chunked_array(ids, trained.type))
     return users.column("user_id").unique(), trained.filter(is_known)

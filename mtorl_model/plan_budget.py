@@ -18,7 +18,7 @@ standing value is MTORL_GAINS_OF_<DATASET>.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,11 @@ import pyarrow.parquet as pq
 from features.channel_counts import dense_counts
 from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.code_version import code_version
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.models.versions import DEFAULT_METHOD
-from lakehouse.reading import consistent_read, read_tables
+from lakehouse.reading import consistent_read
 from lakehouse.rows import ROWS_PER_GROUP
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.arguments import add_methods, methods_of
@@ -81,10 +82,11 @@ def plan_day(
     """
     if dataset.gain_names[click_gain(dataset)] in dataset.late_gains:
         valuation = COMPOSED
-    partitions = [lake[name, dataset, day] for name in sorted({*SCORE_TABLES, gains_from, JOURNEYS})]
-    with consistent_read(partitions):
+    partitions = [lake[name, dataset, day] for name in sorted({*SCORE_TABLES, gains_from})]
+    with consistent_read([*partitions, *lake[JOURNEYS, dataset, day].read_together()]):
         manifests = {name: lake[name, dataset, day].require() for name in (*SCORE_TABLES, JOURNEYS)}
-        _require_one_scoring(manifests, dataset, day)
+        journeys = lake.fingerprints(JOURNEYS, dataset, manifests[JOURNEYS].days)
+        _require_one_scoring([manifests[name] for name in SCORE_TABLES], journeys, dataset, day)
         lake[gains_from, dataset, day].require()
         planned = lake[BUDGET_PLAN, dataset, day].manifest
         if budget is None:
@@ -139,12 +141,9 @@ _COUNTS = ("exposures", "gained", "reliable", "cost_nano", "cost_gained_nano")
 _LEVEL = ("channel", *_COUNTS, "alpha")
 
 
-def _require_one_scoring(manifests: dict[str, Manifest], dataset: Dataset, day: str) -> None:
+def _require_one_scoring(scored: Sequence[Manifest], journeys: Mapping[str, str], dataset: Dataset, day: str) -> None:
     """Policies, ranks and channel level must come from the same model and from the published journeys."""
-    scored = [m for name, m in manifests.items() if name != JOURNEYS]
-    if len({tuple(sorted(m.inputs.items())) for m in scored}) > 1 or (
-        manifests[JOURNEYS].fingerprint not in scored[0].inputs.values()
-    ):
+    if len({tuple(sorted(m.inputs.items())) for m in scored}) > 1 or not journeys.items() <= scored[0].inputs.items():
         raise UserError(
             f"the scores of {dataset.name} on {day} are not all from the same journeys and model: score again"
         )
@@ -221,10 +220,9 @@ def _journeys(
     lake: Lake, dataset: Dataset, day: str, user_id: pa.ChunkedArray, step_columns: list[str]
 ) -> Iterator[tuple[Ints, pa.Table]]:
     """The day's journeys in blocks: the position of each user in user_id, and the rows with these columns of steps."""
-    partition = lake[JOURNEYS, dataset, day]
     columns = ["user_id", "next_step.seen_by_channel", *(f"memory.list.element.{name}" for name in step_columns)]
     journeys = 0
-    for rows in read_tables([partition], columns, _ROWS_PER_READ):
+    for rows in read_journeys(lake, dataset, day, columns, _ROWS_PER_READ):
         user = pc.index_in(rows.column("user_id").combine_chunks(), value_set=user_id.combine_chunks())
         if user.null_count:
             raise UserError(f"journeys of {dataset.name} on {day} have users without scores: score the day again")

@@ -25,9 +25,10 @@ import pyarrow.parquet as pq
 
 from lakehouse.arguments import day_parser
 from lakehouse.code_version import code_version
+from lakehouse.journeys import journey_partitions, read_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables
+from lakehouse.reading import ROWS_PER_READ, consistent_read
 from lakehouse.rows import arrow_schema
 from lakehouse.storage.delta_table import Replaced
 from lakehouse.storage.scratch import work_folder
@@ -89,7 +90,7 @@ def score_day(
     prediction is not finite.
     """
     lake, dataset = registry.lake, registry.dataset
-    lake[JOURNEYS, dataset, day].require()
+    journey_partitions(lake, dataset, day)  # raises UserError if one is missing
     inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
     issued = [lake[table, dataset, day].manifest for table in SCORE_TABLES]
     newest = lake.days(JOURNEYS, dataset)[-1] == day
@@ -132,15 +133,14 @@ def _publish_scores(
     recommendation: Recommendation,
     rows_per_read: int,
 ) -> tuple[Manifest, ...]:
-    partition = lake[JOURNEYS, dataset, day]
     replaces = {table: lake[table, dataset, day].data_files() for table in SCORE_TABLES}
-    tables = read_tables([partition], journey_columns(model.spec, dataset), rows_per_read)
+    tables = read_journeys(lake, dataset, day, journey_columns(model.spec, dataset), rows_per_read)
     with work_folder() as staging, ExitStack() as open_files:
         staged = staging / CACHE
         predictions = PredictionFile.create(staged, identity(model), record_type(model))
         open_files.callback(predictions.close)
         cached = open_files.enter_context(cached_predictions(lake, model, dataset))
-        with consistent_read([partition]):
+        with consistent_read(journey_partitions(lake, dataset, day)):
             inputs = lake[CHANNEL_POLICIES, dataset, day].current_inputs()
             scores = score_journeys(tables, model, dataset, predictions, cached)
         if not all(np.isfinite(part[head]).all() for part in predictions.chunks() for head in model.predicts):

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # there is no circle. "jobs" and "mtorl_model" are the entry points on top of their folders: no wing imports those.
 MAY_IMPORT = {
     "schemas": "",  # what the parts agree on
-    "lakehouse": "schemas",  # where tables are and how they are published
     "features": "schemas",  # point-in-time features, on whole columns
+    "lakehouse": "schemas features",  # where tables are, how they are published and read
     #
     "jobs.spark": "schemas lakehouse",
     "jobs.raw": "schemas lakehouse jobs.spark",

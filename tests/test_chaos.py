@@ -493,4 +493,6 @@ def publish_journeys(lake: Lake, edition: Edition) -> None:
     with work_folder() as work:
         staged = shutil.copytree(edition.folder, work / "journeys")
         stated = edition.manifest
-        lake["journeys", "shop", DAYS[-1]].publish(staged, inputs=stated.inputs, code=stated.code_version)
+        lake["journeys", "shop", DAYS[-1]].publish(
+            staged, inputs=stated.inputs, code=stated.code_version, counts=stated.counts
+        )

@@ -10,6 +10,7 @@ from benchmarks.measure import measure
 from lakehouse.duckdb_view import open_view
 from lakehouse.feature_specs import latest_spec, store_spec
 from lakehouse.lake import Lake
+from lakehouse.manifest import DAYS_READ
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import get_dataset
 from schemas.splits import split_sql
@@ -68,7 +69,7 @@ def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, cop
     partition, target = small[table, dataset, day], large[table, dataset, day]
     manifest = partition.require()
     with work_folder() as staged:
-        with open_view(partition) as connection:
+        with open_view(*partition.read_together()) as connection:
             rows = f'SELECT * EXCLUDE (copy) REPLACE ({_COPY_SQL[table]}) FROM "partition", range({copies}) AS c(copy)'
             connection.execute(f"COPY ({rows}) TO '{staged / 'part-0.parquet'}' (FORMAT parquet)")
         is_built_on_days = table in (JOURNEYS, STEPS, SEQUENCES)
@@ -77,5 +78,5 @@ def _copy_rows(small: Lake, large: Lake, table: str, dataset: str, day: str, cop
             code=manifest.code_version,
             inputs=large[JOURNEYS, dataset, day].current_inputs() if is_built_on_days else manifest.inputs,
             spec_version=manifest.spec_version,
-            counts={name: count * copies for name, count in manifest.counts.items()},
+            counts={name: count * copies for name, count in manifest.counts.items() if name != DAYS_READ},
         )

@@ -20,7 +20,8 @@ from jobs.history.journey_summaries import (
 )
 from jobs.history.windows import cut_windows
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
-from lakehouse.storage.data_files import local_file, open_parquet
+from lakehouse.journeys import NewestRows
+from lakehouse.storage.data_files import local_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue
 from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
@@ -35,7 +36,8 @@ class BucketJob:
 
     folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
     files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory
-    together. earlier_journeys: the files of the journeys before the first exposure, none without earlier history.
+    together. earlier_journeys: the files of the journeys before the first exposure, by day; none without earlier
+    history.
     """
 
     dataset: Dataset
@@ -44,13 +46,13 @@ class BucketJob:
     days: Sequence[str]
     exposures: FilesByValue
     chunks: Sequence[Sequence[str]]
-    earlier_journeys: Sequence[DataFile]
+    earlier_journeys: FilesByValue
     side: Side = STRICTLY_BEFORE  # any other only in tests that plant a leak
 
     def __call__(self, bucket: int) -> Iterator[StoredFile]:
         """Compute a bucket, and store its files of both tables."""
         exposures = files_of_bucket(self.exposures, bucket)
-        summaries = self._earlier_summaries(files_of_bucket({"": self.earlier_journeys}, bucket).values())
+        summaries = self._earlier_summaries(files_of_bucket(self.earlier_journeys, bucket).values())
         for days in self.chunks:
             files = {day: exposures[day] for day in days if day in exposures}
             with (
@@ -80,12 +82,9 @@ class BucketJob:
     def _earlier_summaries(self, files: Iterable[DataFile]) -> pa.Table:
         """The summaries of all users of the bucket who have a journey; see journey_summaries."""
         schema, folder = summary_schema(self.dataset, memory=False), located(self.folders[JOURNEYS])
-        parts = [schema.empty_table()]
-        for file in files:
-            with open_parquet(local_file(folder, file)) as opened:
-                for rows in opened.iter_batches(JOURNEYS_PER_READ, columns=columns_of_summaries(schema)):
-                    parts.append(to_summaries(pa.Table.from_batches([rows]), schema))
-        return pa.concat_tables(parts)
+        paths = [local_file(folder, file) for file in files]
+        tables = NewestRows(paths).tables(columns_of_summaries(schema), JOURNEYS_PER_READ) if paths else ()
+        return pa.concat_tables([schema.empty_table(), *(to_summaries(rows, schema) for rows in tables)])
 
 
 def _summaries_after(chunk: UserChunk, computed: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,15 +1,18 @@
 """Journeys as summaries: what the arithmetic of later steps (features.point_in_time) needs of them."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from features.columns import Mask, to_ints
 from features.user_chunk import RUNNING_TOTALS, SUMMARY
 from lakehouse.arrow_types import arrow_type, in_schema
-from lakehouse.storage.data_files import open_parquet
+from lakehouse.journeys import NewestRows
+from lakehouse.reading import ROWS_PER_READ
 from schemas.dataset import Dataset
 from schemas.steps import profile_inputs
 from schemas.tables.journeys import journeys
@@ -51,7 +54,7 @@ def to_summaries(journeys: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @dataclass
 class EarlierJourneys:
-    """The journeys of a bucket, by user: the id of each, and the summaries, which are read a few at a time."""
+    """Journeys of a bucket, by user: the id of each, and the summaries, which are read a few at a time."""
 
     user_id: pa.ChunkedArray
     summaries: Iterator[pa.Table]
@@ -65,16 +68,34 @@ class EarlierJourneys:
         return taken
 
 
-@contextmanager
-def earlier_journeys(files: Sequence[Path], dataset: Dataset) -> Iterator[EarlierJourneys]:
-    """The journeys of a bucket. files: the file of the bucket, none without earlier history."""
+def earlier_journeys(
+    files: Sequence[Path], dataset: Dataset, exposures: pa.Table, changed_before_ms: int | None
+) -> EarlierJourneys:
+    """The journeys of a bucket. files: see lakehouse.journeys.NewestRows; none without earlier history.
+
+    changed_before_ms: to leave out all users who have neither an exposure nor a pending gain that is known before it.
+    """
     schema = summary_schema(dataset, memory=True)
     if not files:
         empty = schema.empty_table()
-        yield EarlierJourneys(empty.column("user_id"), iter(()), empty)
-        return
-    (path,) = files
-    with open_parquet(path) as file:
-        batches = file.iter_batches(JOURNEYS_PER_READ, columns=columns_of_summaries(schema))
-        summaries = (to_summaries(pa.Table.from_batches([batch]), schema) for batch in batches)
-        yield EarlierJourneys(file.read(["user_id"]).column("user_id"), summaries, schema.empty_table())
+        return EarlierJourneys(empty.column("user_id"), iter(()), empty)
+    newest = NewestRows(files)
+    is_read_U = np.ones(len(newest.user_id), bool)
+    if changed_before_ms is not None:
+        has_exposure_U = pc.is_in(newest.user_id, value_set=exposures.column("user_id"))
+        is_read_U = has_exposure_U.to_numpy() | _has_pending_gain(newest, changed_before_ms)
+    tables = newest.tables(columns_of_summaries(schema), JOURNEYS_PER_READ, is_read_U)
+    summaries = (to_summaries(rows, schema) for rows in tables)
+    return EarlierJourneys(newest.user_id.filter(pa.array(is_read_U)), summaries, schema.empty_table())
+
+
+def _has_pending_gain(newest: NewestRows, known_before_ms: int) -> Mask:
+    """[U]: whether a pending gain of the user is known before this time."""
+    known_U = []
+    for rows in newest.tables(["pending.list.element.known_at_ms"], ROWS_PER_READ):
+        pending = rows.column("pending").combine_chunks()
+        is_known = to_ints(pc.struct_field(pc.list_flatten(pending), "known_at_ms")) < known_before_ms
+        known = np.zeros(len(rows), bool)
+        known[to_ints(pc.list_parent_indices(pending))[is_known]] = True
+        known_U.append(known)
+    return np.concatenate([np.zeros(0, bool), *known_U])

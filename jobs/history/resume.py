@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days, newest_fresh_day
-from lakehouse.storage.delta_table import DataFile, FilesByValue
+from lakehouse.storage.delta_table import FilesByValue
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, JOURNEYS
 
@@ -16,9 +16,9 @@ def newest_fresh_journeys_day(lake: Lake, dataset: Dataset, day: str, required_c
 
 @dataclass(frozen=True)
 class EarlierHistory:
-    """The files that a build reads: the earlier journeys it starts from, none without any, and exposures by day."""
+    """The files that a build reads, by day: of the earlier journeys it starts from, and of the exposures since then."""
 
-    journeys: tuple[DataFile, ...]
+    journeys: FilesByValue
     exposures: FilesByValue
 
 
@@ -35,7 +35,7 @@ def earlier_history(
     """
     journeys_day = newest_fresh_journeys_day(lake, dataset, day, required_code)
     days = [d for d in exposure_days(lake, dataset, None, last) if d > (journeys_day or "")]
-    read = [lake[JOURNEYS, dataset, journeys_day]] if journeys_day else []
-    for partition in (*read, *(lake[EXPOSURES, dataset, d] for d in days)):
-        partition.require()
-    return EarlierHistory(read[0].data_files() if read else (), lake.present(EXPOSURES, dataset, days))
+    for d in days:
+        lake[EXPOSURES, dataset, d].require()
+    read = lake[JOURNEYS, dataset, journeys_day].require().days if journeys_day else []
+    return EarlierHistory(lake.present(JOURNEYS, dataset, read), lake.present(EXPOSURES, dataset, days))

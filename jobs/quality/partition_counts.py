@@ -110,9 +110,9 @@ def new_user_count(
     return int(connection.execute(query).fetchall()[0][0])
 
 
-def unknown_user_rows(connection: duckdb.DuckDBPyConnection, known_users: Partition) -> int:
-    """The number of rows whose user is not in the other partition. Needs user_id in both."""
-    users = f"SELECT user_id FROM {rows_sql([known_users])}"
+def unknown_user_rows(connection: duckdb.DuckDBPyConnection, known_users: Iterable[Partition]) -> int:
+    """The number of rows whose user is in none of the other partitions. Needs user_id in all of them."""
+    users = f"SELECT user_id FROM {rows_sql(known_users)}"
     query = f'SELECT count(*) FROM "partition" ANTI JOIN ({users}) USING (user_id)'
     return int(connection.execute(query).fetchall()[0][0])
 

@@ -20,8 +20,10 @@ from jobs.quality.partition_counts import (
     users_per_split,
 )
 from lakehouse.feature_specs import stored_spec
+from lakehouse.journeys import count_users
 from lakehouse.lake import Partition
 from lakehouse.manifest import Manifest
+from lakehouse.published_days import newest_fresh_day
 from schemas import tables
 from schemas.dataset import Dataset
 from schemas.days import UNDATED, day_before
@@ -35,7 +37,7 @@ _MOST_NAMED = 3  # channels in a fact
 
 
 def manifest_count_facts(partition: Partition, dataset: Dataset, manifest: Manifest) -> Iterator[Fact]:
-    """Facts of this table that follow from manifests alone."""
+    """Facts of this table that follow from manifests, and from the number of users with a journey."""
     match partition.table:
         case tables.EXPOSURES:
             yield from _no_lost_rows(partition, dataset, manifest)
@@ -52,9 +54,9 @@ def manifest_count_facts(partition: Partition, dataset: Dataset, manifest: Manif
             | tables.FUSION_WEIGHTS
             | tables.BUDGET_PLAN
         ):
-            journeys = partition.lake[JOURNEYS, dataset, partition.day].manifest
+            users = count_users(partition.lake, dataset, partition.day)
             yield Fact(
-                "expect_every_user_to_be_scored", manifest.rows, journeys.rows if journeys else 0,
+                "expect_every_user_to_be_scored", manifest.rows, users,
                 "There is one row for each user of the day's journeys.", "no user may go missing unnoticed",
             )  # fmt: skip
 
@@ -110,8 +112,8 @@ def sequence_facts(
         "Each step of the day except the first of a journey is a label of exactly one window, and no other step is.",
         "a label is read by its place in the journey, where another step would have other inputs", rows=count,
     )  # fmt: skip
-    if journeys.files():  # a range of days has journeys only for its last day
-        count = unknown_user_rows(connection, journeys)
+    if journeys.files():  # a range of days may have journeys only for its last days
+        count = unknown_user_rows(connection, journeys.read_together())
         yield Fact(
             "expect_users_to_have_a_journey", count, 0, "Every user with a window has a journey on that day.",
             "windows of users without a journey were built from the rows of another day", rows=count,
@@ -198,9 +200,8 @@ def _labels_fact(connection: duckdb.DuckDBPyConnection, partition: Partition, da
     lake, day = partition.lake, partition.day
     exposures = lake[EXPOSURES, dataset, day]
     earlier_days = [earlier for earlier in lake.days(EXPOSURES, dataset) if earlier < day]
-    journeys = lake[JOURNEYS, dataset, day_before(day)]
-    if journeys.is_fresh(journeys.current_inputs()):
-        earlier_users = [journeys]
+    if newest_fresh_day(lake, JOURNEYS, dataset, day) == (yesterday := day_before(day)):
+        earlier_users = lake[JOURNEYS, dataset, yesterday].read_together()
     else:
         earlier_users = [lake[EXPOSURES, dataset, earlier] for earlier in earlier_days]
     exposures_manifest = exposures.manifest

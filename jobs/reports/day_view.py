@@ -52,7 +52,7 @@ class DayView:
         return table in self.manifests
 
     def query(self, table: str, sql: str, day: str = "") -> list[tuple]:
-        """The rows of a SELECT over the view `partition`: the table's rows of this day, or of the given one.
+        """The rows of a SELECT over the view `partition`: the table's rows as of this day, or of the given one.
 
         Raises Unreadable if the files are broken or lack a column.
         """
@@ -60,7 +60,7 @@ class DayView:
         if not partition.data_files():
             raise Unreadable(f"{table} of {partition.day} has no data files: run the day again")
         try:
-            with open_view(partition) as connection:
+            with open_view(*partition.read_together()) as connection:
                 return connection.execute(sql).fetchall()
         except _FILE_ERRORS as error:
             first_line = str(error).splitlines()[0]

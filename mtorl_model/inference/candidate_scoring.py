@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
+from lakehouse.journeys import journey_partitions
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
 from lakehouse.reading import consistent_read
@@ -38,7 +39,8 @@ def publish_scores_of_candidates(
     partition = lake[table, dataset, day]
     for name in _INPUTS:
         lake[name, dataset, day].require()
-    with consistent_read(lake[name, dataset, day] for name in _INPUTS):
+    same_day = (lake[name, dataset, day] for name in _INPUTS if name != JOURNEYS)
+    with consistent_read([*journey_partitions(lake, dataset, day), *same_day]):
         inputs, published = partition.current_inputs(), partition.manifest
         made_by = published.inputs.get("model", "") if published else ""
         fresh = published if published and published.is_fresh({**inputs, "model": made_by}) else None

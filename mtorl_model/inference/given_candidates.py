@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.arrow_types import arrow_type
+from lakehouse.journeys import journey_partitions, read_journeys
 from lakehouse.lake import Lake
-from lakehouse.reading import consistent_read, read_tables
+from lakehouse.reading import consistent_read
 from mtorl_model.inference.next_candidates import (
     candidate_columns,
     history_of,
@@ -25,11 +26,10 @@ from schemas.contract import Column, Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import input_columns, next_step_type, profile_inputs
-from schemas.tables import ITEM_HISTORY, JOURNEYS
+from schemas.tables import ITEM_HISTORY
 from schemas.tables.exposures import exposures
 
 _ROWS_AT_ONCE = 32_768
-_INPUTS = (JOURNEYS, ITEM_HISTORY)
 
 
 def predict_given(lake: Lake, dataset: Dataset, model: Method, candidates: pa.Table, day: str) -> tuple[Floats, int]:
@@ -39,10 +39,9 @@ def predict_given(lake: Lake, dataset: Dataset, model: Method, candidates: pa.Ta
     type, or a user_id is missing; Busy if a table is published again in the meantime.
     """
     candidates = _checked(candidates, dataset)
-    partitions = [lake[name, dataset, day] for name in _INPUTS]
-    for partition in partitions:
-        partition.require()
-    with consistent_read(partitions):
+    item_history = lake[ITEM_HISTORY, dataset, day]
+    item_history.require()
+    with consistent_read([*journey_partitions(lake, dataset, day), item_history]):
         journeys, history = (
             _journeys_of(lake, dataset, day, candidates.column("user_id")),
             history_of(lake, dataset, day),
@@ -105,7 +104,7 @@ def _journeys_of(lake: Lake, dataset: Dataset, day: str, user_id: pa.ChunkedArra
     """The journeys of these users, in the types of empty_journey."""
     schema, users = empty_journey(dataset).schema, user_id.unique()
     parts = [schema.empty_table()]
-    for journeys in read_tables([lake[JOURNEYS, dataset, day]], journey_inputs(dataset)):
+    for journeys in read_journeys(lake, dataset, day, journey_inputs(dataset)):
         own = journeys.filter(pc.is_in(journeys.column("user_id"), value_set=users))
         parts.append(own.select(schema.names).cast(schema))
     return pa.concat_tables(parts)

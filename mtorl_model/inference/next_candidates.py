@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.candidate_inputs import candidate_inputs
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
 from lakehouse.reading import read_tables
 from mtorl_model.data.candidates.encoding import CandidateEncoder
@@ -25,7 +26,7 @@ from schemas.contract import Known
 from schemas.dataset import Dataset
 from schemas.errors import UserError
 from schemas.steps import derived_inputs, profile_inputs, session_inputs
-from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS
+from schemas.tables import EXPOSURES, ITEM_HISTORY
 
 CANDIDATES = 8  # drawn exposures
 USERS_AT_ONCE = 4096
@@ -43,7 +44,7 @@ def predict_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Itera
 def predictions_of_next(lake: Lake, dataset: Dataset, model: Method, day: str) -> Iterator[tuple[pa.Array, Prediction]]:
     """user_id and the prediction for each candidate, [U, C], in chunks of the journeys of the day."""
     candidates, history = drawn_candidates(lake, dataset, day), history_of(lake, dataset, day)
-    for journeys in read_tables([lake[JOURNEYS, dataset, day]], journey_inputs(dataset), USERS_AT_ONCE):
+    for journeys in read_journeys(lake, dataset, day, journey_inputs(dataset), USERS_AT_ONCE):
         user_N = np.repeat(np.arange(len(journeys)), len(candidates))
         candidate_N = np.tile(np.arange(len(candidates)), len(journeys))
         pairs = (journeys.take(pa.array(user_N)), candidates.take(pa.array(candidate_N)))

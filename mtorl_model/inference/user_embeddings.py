@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.code_version import code_version
+from lakehouse.journeys import journey_partitions, read_journeys
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
-from lakehouse.reading import ROWS_PER_READ, consistent_read, read_tables, rechunk
+from lakehouse.reading import ROWS_PER_READ, consistent_read, rechunk
 from lakehouse.rows import ARROW_TYPES
 from lakehouse.storage.scratch import work_folder
 from mtorl_model.data.windows.next_steps import journey_columns
@@ -22,7 +23,7 @@ from mtorl_model.inference.user_predictions import USERS_PER_CHUNK, blocks, para
 from mtorl_model.methods.method import Method
 from schemas.dataset import Dataset
 from schemas.errors import UserError
-from schemas.tables import JOURNEYS, USER_EMBEDDINGS
+from schemas.tables import USER_EMBEDDINGS
 from schemas.tables.user_embeddings import user_embeddings
 
 Embeddings = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ def publish_embeddings(
     has no embeddings or one is not finite, and Busy if the journeys are published again at the same time.
     """
     partition = lake[USER_EMBEDDINGS, dataset, day]
-    lake[JOURNEYS, dataset, day].require()
+    journeys = journey_partitions(lake, dataset, day)
     published = partition.manifest
     if published and published.inputs == {**partition.current_inputs(), "model": version}:
         print(f"{USER_EMBEDDINGS} of {dataset.name} {day}: fresh, not made again")
@@ -51,11 +52,10 @@ def publish_embeddings(
     model = load()
     if not model.embedding_size:
         raise UserError(f"the method {model.name} has no user embeddings: switch them off")
-    journeys = lake[JOURNEYS, dataset, day]
     with work_folder() as staged:
-        with consistent_read([journeys]):
+        with consistent_read(journeys):
             inputs = {**partition.current_inputs(), "model": version}
-            tables = read_tables([journeys], journey_columns(model.spec, dataset), rows_per_read)
+            tables = read_journeys(lake, dataset, day, journey_columns(model.spec, dataset), rows_per_read)
             _write(staged / "part-0.parquet", tables, model, dataset, version, day)
         return partition.publish(
             staged, inputs=inputs, code=code_version("mtorl_model"), spec_version=model.spec.version

@@ -84,7 +84,7 @@ SCORE_TABLES = (CHANNEL_POLICIES, USER_REWARD_RANKS, CHANNEL_ALLOCATION)
 _TABLES = (
     RegisteredTable(EXPOSURES, "the day's ad exposures", exposures.exposures, audited_with=(QUARANTINE,)),
     RegisteredTable(QUARANTINE, "raw rows that cannot be exposures", _for_all_datasets(quarantine.QUARANTINE_TABLE)),
-    RegisteredTable(JOURNEYS, "every user's journey so far", journeys.journeys, history=(EXPOSURES,)),
+    RegisteredTable(JOURNEYS, "the journeys that changed on the day", journeys.journeys, history=(EXPOSURES,)),
     RegisteredTable(STEPS, "what was known before each exposure", steps.steps, history=(EXPOSURES,)),
     RegisteredTable(
         ITEM_HISTORY,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from user_chunks import user_chunk
 
 from features.visibility import STRICTLY_BEFORE, Side
+from jobs import build_journeys
 from jobs.history.bucket_journeys import JourneyJob
 from jobs.history.bucket_steps import BucketJob
 from jobs.history.journeys import journeys_after
@@ -55,11 +56,18 @@ class BucketLake:
             folders={table: str(self.lake.table(table, self.dataset)) for table in (EXPOSURES, JOURNEYS)},
             exposures=self.lake.present(EXPOSURES, self.dataset, read_days),
             chunks=chunks or [read_days],
-            earlier_journeys=self.lake[JOURNEYS, self.dataset, journeys_day].data_files() if journeys_day else (),
+            published={day: 1},
+            earlier_journeys=self.lake.present(JOURNEYS, self.dataset, [journeys_day] if journeys_day else []),
         )
         (stored,) = job(0)
         assert stored.day == day
         return stored.file
+
+    def update_journeys(self, day: str) -> None:
+        """Publish the journeys of the day and of the days that it is read with, as jobs.build_journeys does."""
+        job = build_journeys.journey_job(self.lake, self.dataset, day, None)
+        files = {day: (file,) for _, day, file in job(0)}
+        build_journeys.publish(self.lake, job, files, self.lake.present(JOURNEYS, self.dataset, job.published))
 
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,
@@ -78,7 +86,7 @@ class BucketLake:
             days=days,
             exposures=self.lake.present(EXPOSURES, self.dataset, read_days),
             chunks=chunks or [read_days],
-            earlier_journeys=self.lake[JOURNEYS, self.dataset, journeys_day].data_files() if journeys_day else (),
+            earlier_journeys=self.lake.present(JOURNEYS, self.dataset, [journeys_day] if journeys_day else []),
             side=side,
         )
         return list(job(0))

@@ -206,8 +206,8 @@ def test_what_failed_its_audit_is_no_input(published, table):
     with pytest.raises(UserError, match=f"^{table} for criteo on {DAY} failed its audit: .*; repair the day"):
         read()
     audited(HOLDS)
-    files = read().exposures[DAY] if table == "exposures" else read().journeys
-    assert files == published[table, "criteo", DAY].data_files()
+    files = read().exposures if table == "exposures" else read().journeys
+    assert files == {DAY: published[table, "criteo", DAY].data_files()}
 
 
 @pytest.mark.parametrize("job", ["build_exposures", "build_journeys", "build_feature_spec", "build_sequences"])

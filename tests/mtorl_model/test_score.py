@@ -25,8 +25,9 @@ from synthetic_journeys import (
     toy_dataset,
 )
 
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
-from lakehouse.reading import read_tables, rechunk
+from lakehouse.reading import rechunk
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import score
 from mtorl_model.champion.registry import Registry
@@ -353,13 +354,13 @@ def test_journeys_that_are_published_while_they_are_scored_raise_busy(lake, monk
     publish_journeys(lake, DAY, journeys(random_users(9)))
 
     def swapped(*arguments):
-        first_table, *later_tables = read_tables(*arguments)
+        first_table, *later_tables = read_journeys(*arguments)
         yield first_table
         publish_journeys(lake, DAY, journeys(random_users(8)))
         yield from later_tables
 
     with monkeypatch.context() as patched:
-        patched.setattr(score, "read_tables", swapped)
+        patched.setattr(score, "read_journeys", swapped)
         with pytest.raises(Busy, match=f"ds={DAY} was published again while it was read"):
             score.score_day(Registry(lake, TOY), DAY, rows_per_read=4)
     assert not lake.days("channel_policies", "toy")

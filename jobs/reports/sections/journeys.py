@@ -5,6 +5,7 @@ from jobs.reports.content import Picture, Section, TrendFigure
 from jobs.reports.day_view import DayView
 from jobs.reports.formats import count, share_of
 from jobs.reports.svg import Series
+from lakehouse.journeys import count_users
 from schemas.days import day_before
 from schemas.tables import JOURNEYS
 
@@ -19,8 +20,8 @@ def journeys_section(view: DayView) -> Section:
     buckets = range(max(users_per_bucket, default=0) + 1)
     users = sum(users_per_bucket.values())
     single = users_per_bucket.get(0, 0)
-    yesterday = view.lake[JOURNEYS, view.dataset, day_before(view.day)].manifest
-    new_users = f" {manifest.rows - yesterday.rows:,} of them are new on this day." if yesterday else ""
+    users_before = _users_before(view)
+    new_users = f" {users - users_before:,} of them are new on this day." if users_before else ""
     title = "Users by number of exposures so far"
     series = [Series("", [users_per_bucket.get(k, 0) for k in buckets])]
     return Section(
@@ -33,6 +34,11 @@ def journeys_section(view: DayView) -> Section:
         trend_figures=(TrendFigure("Users with a journey", "", users, "count",
                                    "Look for a steady rise: users are added, and never removed.", True),),
     )  # fmt: skip
+
+
+def _users_before(view: DayView) -> int:
+    """The users at the end of the day before; 0 if it has no journeys."""
+    return count_users(view.lake, view.dataset, day_before(view.day))
 
 
 def _users_per_bucket(view: DayView) -> dict[int, int]:

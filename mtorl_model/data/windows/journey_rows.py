@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.arrow_types import arrow_type
+from lakehouse.journeys import NewestRows
 from lakehouse.lake import Lake
+from lakehouse.published_days import newest_fresh_day
 from lakehouse.storage.data_files import local_file, open_parquet, part_of
 from lakehouse.storage.delta_table import DataFile
 from schemas.dataset import Dataset
+from schemas.days import day_plus
 from schemas.errors import UserError
 from schemas.tables import EXPOSURES, JOURNEYS, STEPS
 from schemas.tables.exposures import exposures
@@ -151,18 +154,23 @@ class StepReader:
     def _remembered(self, day: str, part: str, needed: "_NeededSteps", names: Sequence[str]) -> pa.Table | None:
         """The remembered steps of the needed users at the end of a day; None without fresh journeys of that day."""
         journeys = self.lake[JOURNEYS, self.dataset, day]
-        if not journeys.is_fresh(journeys.current_inputs()):
+        if newest_fresh_day(self.lake, JOURNEYS, self.dataset, day_plus(day, 1)) != day:
             return None
         schema = _schema(self.dataset, names)
         step_names = [name for name in names if name not in ("user_id", POSITION)]
         columns = ["user_id", "next_step.seen_exposures", *(f"memory.list.element.{name}" for name in step_names)]
-        parts = [schema.empty_table()]
-        for file in (file for file in journeys.data_files() if part_of(file) == part):
-            with open_parquet(local_file(self.lake.table(JOURNEYS, self.dataset), file)) as opened:
-                for batch in opened.iter_batches(_JOURNEYS_PER_READ, columns=columns):
-                    users = batch.filter(pc.is_in(batch.column("user_id"), value_set=needed.users))
-                    parts.append(_steps_in_memory(users, step_names).select(names).cast(schema))
-        return pa.concat_tables(parts)
+        manifest, folder = journeys.manifest, self.lake.table(JOURNEYS, self.dataset)
+        files = self.lake.present(JOURNEYS, self.dataset, manifest.days if manifest else []).values()
+        paths = [local_file(folder, file) for day_files in files for file in day_files if part_of(file) == part]
+        if not paths:
+            return schema.empty_table()
+        newest = NewestRows(paths)
+        is_needed_U = pc.is_in(newest.user_id, value_set=needed.users).to_numpy()
+        rows = (
+            _steps_in_memory(users, step_names).select(names).cast(schema)
+            for users in newest.tables(columns, _JOURNEYS_PER_READ, is_needed_U)
+        )
+        return pa.concat_tables([schema.empty_table(), *rows])
 
 
 class _NeededSteps:
@@ -187,9 +195,9 @@ class _NeededSteps:
         self.users, self._first_step_U = self.users.filter(pa.array(is_missing_U)), self._first_step_U[is_missing_U]
 
 
-def _steps_in_memory(journeys: pa.RecordBatch, names: Sequence[str]) -> pa.Table:
+def _steps_in_memory(journeys: pa.Table, names: Sequence[str]) -> pa.Table:
     """The remembered steps of journeys as rows."""
-    memory = journeys.column("memory")
+    memory = journeys.column("memory").combine_chunks()
     length_U = pc.list_value_length(memory).to_numpy()
     seen_U = pc.struct_field(journeys.column("next_step"), "seen_exposures").to_numpy()
     user_M = np.repeat(np.arange(len(length_U)), length_U)

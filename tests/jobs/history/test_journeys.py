@@ -1,20 +1,28 @@
 """Journeys that are folded in any parts are the journeys that are computed from the whole history at once."""
 
+import re
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 from bucket_lake import BucketLake
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from random_exposures import day, random_exposures
 
+import lakehouse.journeys
 from jobs.history import bucket_exposures, bucket_journeys, journey_summaries
+from jobs.quality.day_rules import day_bounds_ms
+from lakehouse.journeys import read_journeys, snapshot_before
 from lakehouse.storage.data_files import read_file
-from schemas.dataset import get_dataset
+from schemas.dataset import Dataset, get_dataset
 from schemas.steps import MEMORY_STEPS
 from schemas.tables import JOURNEYS
+from schemas.tables.journeys import journeys
 
 DAYS = 5
 
@@ -71,3 +79,71 @@ def test_journeys_stay_on_a_day_without_exposures_of_the_bucket(tmp_path):
     folded = read_file(lake.lake.table(JOURNEYS, criteo), lake.build_journeys(day(1), journeys_day=day(0)))
     lake.publish_journeys(day(1))
     assert folded.equals(lake.lake[JOURNEYS, criteo, day(1)].read())
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(
+    name=st.sampled_from(["kuairand", "criteo"]),
+    seed=st.integers(0, 99),
+    users=st.integers(1, 40),
+    snapshot_days=st.integers(1, 5),
+    built=st.sets(st.integers(0, DAYS - 2)),
+    rows_per_read=st.integers(1, 9),
+)
+@example(name="criteo", seed=0, users=30, snapshot_days=4, built={0, 1, 2, 3}, rows_per_read=4)
+@example(name="criteo", seed=0, users=30, snapshot_days=3, built=set(), rows_per_read=4)
+def test_journeys_as_of_a_day_are_those_of_the_whole_history(name, seed, users, snapshot_days, built, rows_per_read):
+    """Row by row, in any order of building. built: the days that are built before the last one."""
+    dataset = get_dataset(name)
+    frame = random_exposures(dataset, users=users, rows=100, days=DAYS, seed=seed)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lakehouse.journeys, "SNAPSHOT_DAYS", snapshot_days)
+        lake = BucketLake(Path(folder) / "lake", dataset, frame)
+        for number in sorted(k for k in built if k < len(lake.days)):
+            lake.update_journeys(lake.days[number])
+        lake.update_journeys(lake.days[-1])
+        expected = BucketLake(Path(folder) / "expected", dataset, frame)
+        columns = journeys(dataset).column_names
+        for date in lake.lake.days(JOURNEYS, dataset):
+            expected.publish_journeys(date)
+            full = expected.lake[JOURNEYS, dataset, date].read()
+            tables = list(read_journeys(lake.lake, dataset, date, columns, rows_per_read))
+            assert pa.concat_tables(tables).equals(full)
+            assert max(map(len, tables)) <= rows_per_read
+            written = lake.lake[JOURNEYS, dataset, date].read(["user_id"]).column(0).to_pylist()
+            if date != snapshot_before(date, lake.days[0]):
+                assert set(written) == changed_users(frame, dataset, date)
+            else:
+                assert written == full.column("user_id").to_pylist()
+
+
+def changed_users(frame: pd.DataFrame, dataset: Dataset, date: str) -> set[int]:
+    """The users with an exposure on this day, and those of whom a late gain is known since then."""
+    start, end = day_bounds_ms(dataset, date)
+    changed = set(frame[frame.ds == date].user_id)
+    for gain, known_at in dataset.late_gain_times.items():
+        times = frame[(frame[gain] == 1) & (frame.ds < date)].set_index("user_id")[known_at].astype("int64")
+        changed |= set(times[(times >= start) & (times < end)].index)
+    return changed
+
+
+def test_the_query_of_the_docs_reads_all_users(tmp_path):
+    dataset = get_dataset("kuairand")
+    frame = random_exposures(dataset, users=40, rows=120, days=DAYS, seed=3)
+    lake = BucketLake(tmp_path / "lake", dataset, frame)
+    lake.update_journeys(lake.days[-1])
+    text = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+    query = re.search(r"## Journeys as of a day.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    settings_of_docs = 'LAKE, DATASET, DAY = "lake", "kuairand", "2022-04-24"'
+    assert settings_of_docs in query
+    names: dict[str, Any] = {}
+    exec(
+        query.replace(settings_of_docs, f"LAKE, DATASET, DAY = {str(tmp_path / 'lake')!r}, 'kuairand', {day(3)!r}"),
+        names,
+    )
+    columns = ["user_id", "memory", "seen_cost_nano", "session"]
+    rows = names["journeys"].order("user_id").select(*columns).to_arrow_table()
+    expected = pa.concat_tables(read_journeys(lake.lake, dataset, day(3), columns))
+    assert len(lake.lake[JOURNEYS, dataset, day(3)].read()) < len(expected)
+    assert rows.to_pylist() == expected.to_pylist()

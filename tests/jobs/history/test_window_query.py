@@ -19,7 +19,7 @@ def test_the_documented_query_gives_the_windows_of_the_reader(tmp_path, name):
     dataset = get_dataset(name)
     lake = BucketLake(tmp_path, dataset, random_exposures(dataset, users=5, rows=110, days=4, seed=6))
     lake.publish(lake.build(lake.days), lake.days)
-    (code,) = re.findall(r"```python\n(import duckdb\n.*?)```", DOCS.read_text(), re.DOTALL)
+    (code,) = re.findall(r"`steps` that you need:\n\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     setting = f'LAKE, DATASET, DAY = "{tmp_path}", "{name}", "{lake.days[-1]}"'
     variables: dict = {}
     exec(re.sub("LAKE, DATASET, DAY = .*", setting, code), variables)

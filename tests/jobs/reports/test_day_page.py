@@ -287,7 +287,7 @@ def test_a_stopped_day_shows_where_and_why_it_stopped_and_what_to_do(lake):
     assert page.text.index("12 users are doubled. critical") < page.text.index("a bit late. warning")
     assert "it was not scored yet" in page.section("policies")
     assert f"../data_docs/journeys/{DAY}.html" in page.links
-    assert row(page, "journeys every user's journey so far")[2:] == ["fail", "1 hold, 2 failed"]
+    assert row(page, "journeys the journeys that changed on the day")[2:] == ["fail", "1 hold, 2 failed"]
     assert [s.kind for s in stored_summaries(lake, CONTRACT)] == ["pass", "fail"]
 
 
