@@ -81,7 +81,7 @@ class UserChunk:
         )
 
     @classmethod
-    def of_all_users(cls, exposures: pa.Table, summaries: pa.Table, as_of_ms: int) -> "UserChunk":
+    def from_all_users(cls, exposures: pa.Table, summaries: pa.Table, as_of_ms: int) -> "UserChunk":
         """The users of the exposures and those of the summaries, both in the order of users. See from_exposures."""
         user_id = pa.chunked_array([*summaries.column("user_id").chunks, *exposures.column("user_id").chunks])
         number = to_ints(pc.rank(user_id, tiebreaker="dense")) - 1

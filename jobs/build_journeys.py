@@ -69,13 +69,13 @@ def journey_job(lake: Lake, dataset: Dataset, day: str, required_code: str | Non
     history = earlier_history(lake, dataset, day, day, required_code)
     days, earlier_days = list(history.exposures), list(history.journeys)
     # In a lake of an earlier version each partition has all users, and the day before is enough.
-    since = earlier_days[0] if earlier_days and earlier_days[-1] >= snapshot else snapshot
+    first_read = earlier_days[0] if earlier_days and earlier_days[-1] >= snapshot else snapshot
     return JourneyJob(
         dataset=dataset,
         folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS)},
         exposures=history.exposures,
         chunks=[*day_chunks([d for d in days if d <= snapshot]), *([d] for d in days if d > snapshot)],
-        published={d: len(days_between(since, d)) for d in days if d >= snapshot},
+        published={d: len(days_between(first_read, d)) for d in days if d >= snapshot},
         earlier_journeys=history.journeys,
     )
 

@@ -87,8 +87,8 @@ def _ranking_lines(ranking: dict[str, Any]) -> list[str]:
     """Of a method of fusion, whose metrics have the block `ranking`."""
     baselines = {"the model": ranking["mtf_gauc"], **ranking["baselines"]}
     figures = {name: "-" if block["value"] is None else f"{block['value']:.3f}" for name, block in baselines.items()}
-    of_model = figures.pop("the model")
-    others = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+    model_figure = figures.pop("the model")
+    baseline_figures = ", ".join(f"{name} {figure}" for name, figure in figures.items())
     advice = [f"  {ranking['advice']}"] if ranking["advice"] else []
     value = ranking["value"]
     reward = (
@@ -96,7 +96,7 @@ def _ranking_lines(ranking: dict[str, Any]) -> list[str]:
         if value["identified"]
         else f"its value is not known: {value['why']}"
     )
-    return [f"  {'ranking':<15} MTF-GAUC {of_model} ({others})", f"  {'reward':<15} {reward}", *advice]
+    return [f"  {'ranking':<15} MTF-GAUC {model_figure} ({baseline_figures})", f"  {'reward':<15} {reward}", *advice]
 
 
 def _policy_figures(policy: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 
-@cache  # the code of a process stays the one that it has loaded
+@cache  # a process keeps the code that it has loaded
 def code_version(*packages: str) -> str:
     """Twelve hex digits over the source files of these top-level packages; the packages that all share always count."""
     digest = hashlib.sha256()

@@ -19,7 +19,8 @@ _MEMORY = "2GB"  # DuckDB spills to disk beyond it
 def open_view(*partitions: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `partition` over all files of a partition that has at least one.
 
-    Of several partitions of days, the view has the newest row of each user (lakehouse.journeys), as of its own day.
+    Of several partitions of days, the view has the newest row of each user (lakehouse.journeys), as it was at
+    the end of its day.
 
     The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
     Raises duckdb.Error if a file is not Parquet. What a caller creates in the connection should be temporary: the

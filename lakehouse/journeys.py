@@ -1,7 +1,7 @@
 """Journeys as of a day: the newest row of each user among the partitions since the last snapshot.
 
 A partition of `journeys` has the users whose journey has changed on its day, so that a day writes what happened on it.
-A day whose number since 1970 is a multiple of SNAPSHOT_DAYS has all users, and so has the first day of a history.
+A day whose number since 1970 is a multiple of SNAPSHOT_DAYS has all users; the first day of a history, too.
 Which days are snapshots follows from the calendar, so a day has the same rows in any order of building.
 """
 

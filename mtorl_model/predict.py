@@ -4,7 +4,7 @@ python -m mtorl_model.predict --dataset D --lake DIR --method rmtl --candidates 
     --output predicted.parquet [--day DAY]
 
 The file of candidates has a row for each candidate of a user: user_id, channel, the columns that the contract knows
-`with` the candidate, and any others. A null says that a value is unknown. The result has its rows in their order, with
+`with` the candidate, and any others. A null is an unknown value. The result has its rows in their order, with
 `predicted_<task>`, the chance that this would be the outcome if the candidate were the user's next exposure after the
 end of DAY (default: the newest day with journeys), and `predicted_by`, the version of the model. A user without a
 journey is predicted as one at their first exposure.

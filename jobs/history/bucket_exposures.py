@@ -75,8 +75,8 @@ def user_spans(exposures_U: Ints, journeys_U: Ints | None = None, max_journeys: 
     """
     exposures_so_far_U, start = np.cumsum(exposures_U), 0
     while start < len(exposures_U):
-        before = exposures_so_far_U[start] - exposures_U[start]
-        stop = int(np.searchsorted(exposures_so_far_U, before + CHUNK_ROWS)) + 1
+        earlier_exposures = exposures_so_far_U[start] - exposures_U[start]
+        stop = int(np.searchsorted(exposures_so_far_U, earlier_exposures + CHUNK_ROWS)) + 1
         if journeys_U is not None:
             stop = min(stop, start + int(np.searchsorted(np.cumsum(journeys_U[start:stop]), max_journeys, "right")))
         yield range(start, min(stop, len(exposures_U)))

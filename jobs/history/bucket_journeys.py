@@ -77,4 +77,4 @@ class JourneyJob:
         for span in user_spans(exposures_U, journeys_U, JOURNEYS_PER_READ):
             summaries = known.next_summaries(journeys_U[span.start : span.stop].sum())
             rows = exposures.slice(*rows_of(span, user_N))
-            yield journeys_after(UserChunk.of_all_users(rows, summaries, as_of_ms), self.dataset, self.side)
+            yield journeys_after(UserChunk.from_all_users(rows, summaries, as_of_ms), self.dataset, self.side)

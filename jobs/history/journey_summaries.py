@@ -64,8 +64,8 @@ class EarlierJourneys:
         """The summaries of the next users, as many as this."""
         while len(self._buffered) < journeys:
             self._buffered = pa.concat_tables([self._buffered, next(self.summaries)])
-        taken, self._buffered = self._buffered.slice(0, journeys), self._buffered.slice(journeys)
-        return taken
+        summaries, self._buffered = self._buffered.slice(0, journeys), self._buffered.slice(journeys)
+        return summaries
 
 
 def earlier_journeys(

@@ -27,9 +27,9 @@ def earlier_history(
 ) -> EarlierHistory:
     """The newest fresh journeys before `day`, and the exposures since then, up to `last`.
 
-    As a rule the journeys are of the day before. If those are missing or stale, they are of an earlier day; if all are,
-    there are none, and the exposures are of all days. To fold several days together gives the same rows as to fold them
-    day by day. required_code: the code version that must have built the journeys, None for any.
+    As a rule the journeys belong to the day before. If those are missing or stale, an earlier day is taken; without a
+    fresh one there are no journeys, and all days of exposures are read. To fold several days together gives the same
+    rows as to fold them day by day. required_code: the code version that must have built the journeys, None for any.
 
     Raises UserError if a day has no exposures or if the audit of one of these tables failed.
     """

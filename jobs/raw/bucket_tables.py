@@ -111,7 +111,7 @@ class BucketTables:
         dated = pa.array([day for day in self.days if day != UNDATED], pa.string())
         published = pa.concat_tables([usable.schema.empty_table(), *self._published_rows(EXPOSURES, partition)])
         # A bucket's days may be shared by several tasks.
-        published = published.filter(pa.array(self.partitions.of_users(published) == partition))
+        published = published.filter(pa.array(self.partitions.numbers(published) == partition))
         rows = pa.concat_tables([usable.filter(pc.is_in(usable.column(DS), value_set=dated)), published])
         return without_duplicates(rows, self.dataset)
 
@@ -145,7 +145,7 @@ class BucketTables:
 
 
 def with_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with these columns: null where the rows, written by an earlier version, have none."""
+    """The rows with these columns. A column that rows of an earlier version lack is null."""
     columns = [
         rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in schema

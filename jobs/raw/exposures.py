@@ -58,7 +58,7 @@ def quarantined_rows(rows: pa.Table) -> pa.Table:
 def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     """The exposures by day, user, time and exposure_id. usable: with the columns of exposures_schema.
 
-    Rows that agree in user, time and exposure_id are one exposure. Of them the row with the most late gains is kept: a
+    Rows that agree in user, time and exposure_id are one exposure. The row with the most late gains is kept: a
     row that is delivered again with its conversion replaces the earlier one. Further ties go to the larger values,
     column by column, so that every run keeps the same row.
     """
@@ -73,7 +73,7 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     if is_first_N.all():
         return rows
     first_N = np.flatnonzero(is_first_N)
-    kept_N = first_N.copy()
+    row_N = first_N.copy()
     group_N = np.cumsum(is_first_N) - 1
     repeated_N = np.flatnonzero(np.bincount(group_N)[group_N] > 1)
     copies = rows.take(pa.array(repeated_N)).append_column(_GROUP, pa.array(group_N[repeated_N]))
@@ -82,8 +82,8 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     best_first_N = repeated_N[pc.sort_indices(copies, sort_keys=sort_keys).to_numpy()]
     group_of_best_N = group_N[best_first_N]
     is_best_N = np.append(True, group_of_best_N[1:] != group_of_best_N[:-1])
-    kept_N[group_of_best_N[is_best_N]] = best_first_N[is_best_N]
-    return rows.take(pa.array(kept_N))
+    row_N[group_of_best_N[is_best_N]] = best_first_N[is_best_N]
+    return rows.take(pa.array(row_N))
 
 
 def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Table:

@@ -26,7 +26,7 @@ class RowGroup(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """Of a set of rows. total, xor: over their hashes, in 64 bits.
+    """The fingerprint of a set of rows. total, xor: over their hashes, in 64 bits.
 
     A row that occurs twice cancels out in an exclusive or but not in a sum.
     """
@@ -80,7 +80,7 @@ def combined(parts: Iterable[Fingerprints]) -> Fingerprints:
 
 
 def is_outcome(rows: pa.Table) -> np.ndarray:
-    """Whether each row reports a gain and is no exposure."""
+    """Whether each row reports a gain, so that it is not an exposure."""
     if OUTCOME not in rows.column_names:
         return np.zeros(len(rows), bool)
     return pc.is_valid(rows.column(OUTCOME)).to_numpy()
@@ -89,7 +89,8 @@ def is_outcome(rows: pa.Table) -> np.ndarray:
 def row_hashes(rows: pa.Table, with_raw_N: np.ndarray) -> np.ndarray:
     """A 64-bit hash of the values of each row but its file; its day is in the hash through its time.
 
-    with_raw_N: whether the bytes of the row are hashed as well. A usable row is the same however it is written.
+    with_raw_N: whether the bytes of the row are hashed as well. A usable row that is written in another way is the
+    same row.
     """
     values = [rows.column(name).combine_chunks() for name in rows.column_names if name not in (DS, SOURCE, RAW)]
     words = [(_words(column), _is_null(column)) for column in values]
@@ -98,10 +99,10 @@ def row_hashes(rows: pa.Table, with_raw_N: np.ndarray) -> np.ndarray:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             for word_N, is_null_N in words:
-                before_N = hash_N[part].copy()
-                hash_N[part] = with_word(before_N, word_N[part])
+                previous_N = hash_N[part].copy()
+                hash_N[part] = with_word(previous_N, word_N[part])
                 if is_null_N is not None:
-                    hash_N[part] = np.where(is_null_N[part], with_word(~before_N, _NULL), hash_N[part])
+                    hash_N[part] = np.where(is_null_N[part], with_word(~previous_N, _NULL), hash_N[part])
         raw_rows = np.flatnonzero(with_raw_N)
         if len(raw_rows):
             raw = rows.column(RAW).take(pa.array(raw_rows)).combine_chunks()

@@ -49,7 +49,7 @@ class Partitions:
     day_groups: int
 
     @classmethod
-    def of_tasks(cls, tasks: Iterable[ReadTask]) -> "Partitions":
+    def for_tasks(cls, tasks: Iterable[ReadTask]) -> "Partitions":
         size = sum(
             task.size * (_PACKED if split.source.compression or task.layout.format == PARQUET else 1)
             for task in tasks
@@ -61,7 +61,7 @@ class Partitions:
     def number(self) -> int:
         return self.buckets * self.day_groups
 
-    def of_users(self, usable: pa.Table) -> np.ndarray:
+    def numbers(self, usable: pa.Table) -> np.ndarray:
         """The partition of each usable row."""
         day = usable.column(DS).combine_chunks().dictionary_encode()
         days_since_1970 = day.dictionary.cast(pa.date32()).cast(pa.int32()).to_numpy()
@@ -76,7 +76,7 @@ class NeededDays:
     days: frozenset[str]
     span: tuple[str, str]
 
-    def of(self, rows: pa.Table) -> pa.Table:
+    def filter(self, rows: pa.Table) -> pa.Table:
         """The needed rows."""
         day = rows.column(DS)
         is_needed = pc.is_in(day, value_set=pa.array([*self.days], pa.string()))
@@ -97,7 +97,7 @@ def table_blocks(rows: pa.Table, dataset: Dataset, partitions: Partitions) -> It
     rows: with the columns of row_schema. Those without a file are published already and do not count.
     """
     usable, quarantined = usable_rows(rows, dataset), quarantined_rows(rows)
-    yield from blocks_by_partition(USABLE, usable, partitions.of_users(usable))
+    yield from blocks_by_partition(USABLE, usable, partitions.numbers(usable))
     yield from blocks_by_partition(
         QUARANTINED, quarantined, bucket_numbers(quarantined.column("raw"), partitions.buckets)
     )
@@ -130,7 +130,7 @@ class ReadLog:
         parts: list[Fingerprints] = []
         lookups = {view: pa.ipc.open_stream(stream.value).read_all() for view, stream in self.lookups.items()}
         for rows in rows_of_task(self.tasks[number], self.dataset, lookups):
-            needed_rows = self.needed.of(rows) if self.needed else rows
+            needed_rows = self.needed.filter(rows) if self.needed else rows
             if self.needed is None:
                 parts.append(fingerprints(rows))
             if self.dataset.outcomes:
@@ -150,7 +150,10 @@ class LogBlocks:
     pairs: "RDD[tuple[int, Block]]"
 
     def fingerprints(self) -> Fingerprints:
-        """Of all rows. Spark reads the log for them, and keeps its shuffle files for all later uses of the blocks."""
+        """The fingerprints of all rows.
+
+        Spark reads the log for them, and keeps its shuffle files for all later uses of the blocks.
+        """
 
         def contents(pairs: Iterable[tuple[int, Block]]) -> list[Any]:
             return [block.content for _, block in pairs]
@@ -192,7 +195,7 @@ class RawLog:
     def _read(self, names: set[str], needed: NeededDays | None) -> LogBlocks:
         files = self._files_of(names)
         tasks = read_tasks(self.dataset, files)
-        partitions = Partitions.of_tasks(tasks)
+        partitions = Partitions.for_tasks(tasks)
         lookups = self._to_workers(read_lookups(self.dataset, files)) if self.dataset.log.view in files else {}
         describe_job(self.spark, "reading the log")
         numbers = self.spark.parallelize(range(len(tasks)), max(len(tasks), 1))

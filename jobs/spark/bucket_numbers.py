@@ -1,4 +1,4 @@
-"""The bucket of a user, and of any other key, on whole columns: the one that Spark's repartition chooses.
+"""The bucket of a user, and of any other key, on whole columns, as Spark's repartition chooses it.
 
 The files of a day are named by their bucket, and those of earlier versions were written by Spark. The hash is Spark's
 Murmur3, which mixes each byte after the last word of four on its own. Shape suffix: N rows, B bytes.

@@ -98,7 +98,7 @@ def _leave_failed_tasks_to_the_driver(spark: SparkContext) -> None:
 
 def configured(settings: SparkConf) -> SparkConf:
     """The settings with ours, some of which suit two cores."""
-    ours = {
+    added = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",  # jobs.spark.progress prints lines that suit a log
         # Python workers import our own modules.
@@ -109,10 +109,10 @@ def configured(settings: SparkConf) -> SparkConf:
     }
     # Under spark-submit the master and the addresses come from there.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        ours |= {
+        added |= {
             "spark.master": "local[2]",
             "spark.driver.memory": os.environ.get("MTORL_DRIVER_MEMORY", "4g"),
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
         }
-    return settings.setAll([*ours.items()])
+    return settings.setAll([*added.items()])

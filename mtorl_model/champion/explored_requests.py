@@ -43,8 +43,8 @@ def publish_explored(
     inputs = {"model": behaviour.name, **sample.inputs}
     if (published := partition.manifest) is not None and published.is_fresh(inputs):
         return published
-    others = _of_other_users(lake, dataset, day, model, sample)
-    pairs: Iterable[Any] = zip(model.explored(sample), model.explored(others), strict=True)
+    held_out = _held_out_sample(lake, dataset, day, model, sample)
+    pairs: Iterable[Any] = zip(model.explored(sample), model.explored(held_out), strict=True)
     explored = ExploredRequests(*(np.concatenate(pair) for pair in pairs))
     rows = explored_table(explored, dataset, model.half_width, behaviour.name, day)
     with work_folder() as staged:
@@ -52,7 +52,7 @@ def publish_explored(
         return partition.publish(staged, inputs=inputs, code=code_version("mtorl_model"))
 
 
-def _of_other_users(lake: Lake, dataset: Dataset, day: str, model: Method, sample: CandidateSample) -> CandidateSample:
+def _held_out_sample(lake: Lake, dataset: Dataset, day: str, model: Method, sample: CandidateSample) -> CandidateSample:
     """The sample with the exposures of validation and test users on the same days."""
     replayed = sample.replayed_days if dataset.late_gains else ()  # else the day's own outcomes are final
 

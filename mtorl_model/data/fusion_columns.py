@@ -19,8 +19,8 @@ def weight_arrays(
 ) -> dict[str, pa.Array]:  # fmt: skip
     """The columns of weight_columns (schemas/tables/candidates/fusion_weights.py) by name."""
     names = [objective.name for objective in dataset.objectives]
-    own = [*map(power_column, names), *map(bias_column, names)]
-    columns = [*own, *map(behaviour_column, own)]
+    weight_columns = [*map(power_column, names), *map(bias_column, names)]
+    columns = [*weight_columns, *map(behaviour_column, weight_columns)]
     weights = np.concatenate([power_NI, bias_NI, behaviour_power_NI, behaviour_bias_NI], axis=1)
     arrays = {column: pa.array(np.ascontiguousarray(w_N)) for column, w_N in zip(columns, weights.T, strict=True)}
     return arrays | {"half_width": pa.array(np.full(len(weights), half_width))}

@@ -39,7 +39,7 @@ KERNEL_SHARE = 0.5  # h, as a share of the half width of the box
 class Explored(NamedTuple):
     """Logged actions. user_K: a number for each user. half_width_K: of the box that an action was drawn from.
 
-    reward_K: minus the mean reward of the day, because each day's rewards are raised by a constant of its own.
+    reward_K: minus the mean reward of the day, because the rewards of each day are raised by another constant.
     """
 
     user_K: npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def value_report(
         return _not_identified("no explored action of these users is logged with its propensity", 0, 0.0)
     request_rows, request_K = np.unique(row_K, return_inverse=True)
     requests = store.take(request_rows)
-    # Each row as a request of its own has the state before it.
+    # With a separate session for each row, a row is a request, whose state is that before it.
     fused = model.predict(replace(requests, session_N=np.arange(len(requests)))).fused
     target_KD = action_of(fused.power_XI, fused.bias_XI)[request_K]
     return ncis(_explored(rows, store.user_N[row_K], dataset), target_KD)
@@ -77,7 +77,7 @@ def ncis(log: Explored, target_KD: Floats) -> dict[str, Any]:
     effective = weight_K.sum() ** 2 / max(np.square(weight_K).sum(), np.finfo(np.float64).tiny)
     if effective < FEWEST_EFFECTIVE:
         return _not_identified(
-            f"{effective:.0f} effective ones of the {len(weight_K):,} explored actions are near the policy's; "
+            f"{effective:.0f} effective ones of the {len(weight_K):,} explored actions are near those of the policy; "
             f"{FEWEST_EFFECTIVE} are needed", len(weight_K), effective,
         )  # fmt: skip
     sums_RK = UserBootstrap(log.user_K).sums(np.column_stack([weight_K * log.reward_K, weight_K]))

@@ -22,9 +22,9 @@ def read_candidate_file(path: Path) -> pa.Table:
 
 def write_candidate_file(path: Path, candidates: pa.Table, added: Mapping[str, pa.Array]) -> None:
     """Write the candidates with further columns, which replace those of the same names."""
-    kept = candidates.select([name for name in candidates.column_names if name not in added])
+    columns = candidates.select([name for name in candidates.column_names if name not in added])
     for name, values in added.items():
-        kept = kept.append_column(name, values)
+        columns = columns.append_column(name, values)
     buffer = pa.BufferOutputStream()
-    pq.write_table(kept, buffer)
+    pq.write_table(columns, buffer)
     write_whole(path, buffer.getvalue().to_pybytes())

@@ -53,9 +53,9 @@ def predict_given(lake: Lake, dataset: Dataset, model: Method, candidates: pa.Ta
     predicted = []
     for start in range(0, len(candidates), _ROWS_AT_ONCE):
         part = candidates.slice(start, _ROWS_AT_ONCE)
-        own = journeys.take(pa.array(row_N[start : start + _ROWS_AT_ONCE]))
-        own = own.set_column(0, "user_id", part.column("user_id"))
-        rows = next_rows(own.combine_chunks(), part, history, dataset, dataset.end_of_day_ms(day))
+        users = journeys.take(pa.array(row_N[start : start + _ROWS_AT_ONCE]))
+        users = users.set_column(0, "user_id", part.column("user_id"))
+        rows = next_rows(users.combine_chunks(), part, history, dataset, dataset.end_of_day_ms(day))
         prediction = predicted_rows(rows, model, dataset)
         chances = prediction.gains_XG if prediction.fusion_XF is None else prediction.fused.objectives_XI
         assert chances is not None
@@ -85,7 +85,7 @@ def _checked(candidates: pa.Table, dataset: Dataset) -> pa.Table:
     """user_id and the candidate's columns, in the types of the lake."""
     names = ("user_id", *candidate_columns(dataset))
     if missing := [name for name in names if name not in candidates.column_names]:
-        raise UserError(f"the candidates lack the column {', '.join(missing)}: a null says that a value is unknown")
+        raise UserError(f"the candidates lack the column {', '.join(missing)}: write null for an unknown value")
     columns = {}
     for name in names:
         column = exposures(dataset).column(name)
@@ -105,6 +105,6 @@ def _journeys_of(lake: Lake, dataset: Dataset, day: str, user_id: pa.ChunkedArra
     schema, users = empty_journey(dataset).schema, user_id.unique()
     parts = [schema.empty_table()]
     for journeys in read_journeys(lake, dataset, day, journey_inputs(dataset)):
-        own = journeys.filter(pc.is_in(journeys.column("user_id"), value_set=users))
-        parts.append(own.select(schema.names).cast(schema))
+        chosen = journeys.filter(pc.is_in(journeys.column("user_id"), value_set=users))
+        parts.append(chosen.select(schema.names).cast(schema))
     return pa.concat_tables(parts)

@@ -203,8 +203,8 @@ class Method(ABC):
     predicts: frozenset[str]  # of POLICY, GAINS, VALUES, FUSION
     # The tables that scoring with it publishes every night. If methods have the same tables, only one of them is used.
     publishes: ClassVar[tuple[str, ...]] = SCORE_TABLES
-    # Of a method on candidates, the function that makes the rows of its table, as "module:function" (inference/). It is
-    # called with lake, dataset, model, version and day.
+    # For a method on candidates: the function that makes the rows of its table, as "module:function" (inference/). It
+    # is called with lake, dataset, model, version and day.
     score_rows: ClassVar[str] = ""
     fine_tunes: ClassVar[bool] = False  # whether it can learn a day's labels without a full training
     Config: ClassVar[type[MethodConfig]] = MethodConfig

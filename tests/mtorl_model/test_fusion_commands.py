@@ -59,11 +59,11 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
 
     actors = len(Registry(lake, CRITEO, "unified_rl").load_champion()[1]._policy.actors)
 
-    def of_challengers(model: UnifiedRL) -> list[str]:
+    def faults_of_challengers(model: UnifiedRL) -> list[str]:
         return ["nothing is learned"] if len(model._policy.actors) > actors else []
 
     with monkeypatch.context() as patch:
-        patch.setattr(UnifiedRL, "self_check", of_challengers)
+        patch.setattr(UnifiedRL, "self_check", faults_of_challengers)
         run(learn, monkeypatch, lake, "--day", DAYS[1], *METHOD)
     assert "unified_rl_criteo/2 is refused" in capsys.readouterr().out
     refused = {row["check"]: row["reason"] for row in rows(lake, PROMOTIONS, DAYS[1])}
@@ -187,11 +187,9 @@ def test_the_gate_refuses_a_challenger_that_collapses_or_leaves_the_box_around_t
         "all exposures have one action where the champion's actions vary: a collapsed policy"
     ]
     assert "one score: a collapsed policy" in audit_fusion(fusion(np.full((50, 2), 0.01)), usual, 2.0)[0]
-    outside_NI = usual_NI.copy()
-    outside_NI[:20, 1] += 0.16
-    assert (
-        "40% of the exposures have weights outside the box of 0.15" in audit_fusion(fusion(outside_NI), usual, 0.15)[0]
-    )
+    moved_NI = usual_NI.copy()
+    moved_NI[:20, 1] += 0.16
+    assert "40% of the exposures have weights outside the box of 0.15" in audit_fusion(fusion(moved_NI), usual, 0.15)[0]
     bias_NI = np.full((50, 2), 0.06)  # .05 of a bias are 1 of an action: this one moves by .2
     assert "100% of the exposures have weights outside" in audit_fusion(fusion(usual_NI, bias_NI), usual, 0.15)[0]
     assert "not a number from 0 to 2" in audit_fusion(fusion(np.full((50, 2), np.nan)), usual, 0.15)[0]

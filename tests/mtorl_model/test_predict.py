@@ -1,4 +1,4 @@
-"""Predictions for given candidates: the user's history, the candidate's own columns, and what is refused."""
+"""Predictions for given candidates: the user's history, the candidate's own columns, and refusals."""
 
 import sys
 from pathlib import Path
@@ -58,9 +58,9 @@ def test_each_candidate_has_its_users_history_and_its_own_columns(lake: Lake) ->
             strict=True,
         )
     )
-    most, least = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
-    assert seen[most] > seen[least]
-    users, probe = [most, least, -1, least, most], Probe(lake)
+    regular, newcomer = max(seen, key=seen.__getitem__), min(seen, key=seen.__getitem__)
+    assert seen[regular] > seen[newcomer]
+    users, probe = [regular, newcomer, -1, newcomer, regular], Probe(lake)
     candidates = candidates_for(lake, users)
     chance_NT, unknown = predict_given(lake, CRITEO, probe, candidates, DAY)  # type: ignore[arg-type]
     scale = probe.encoder.scales["seen_exposures"]
@@ -77,9 +77,9 @@ def test_each_candidate_has_its_users_history_and_its_own_columns(lake: Lake) ->
 def test_many_candidates_are_predicted_in_parts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     users = pq.ParquetFile(lake[JOURNEYS, CRITEO, DAY].files()[0]).read().column("user_id").to_pylist()[:7]
     candidates, probe = candidates_for(lake, [*users, -1]), Probe(lake)
-    whole, _ = predict_given(lake, CRITEO, probe, candidates, DAY)  # type: ignore[arg-type]
+    at_once, _ = predict_given(lake, CRITEO, probe, candidates, DAY)  # type: ignore[arg-type]
     monkeypatch.setattr("mtorl_model.inference.given_candidates._ROWS_AT_ONCE", 3)
-    np.testing.assert_array_equal(predict_given(lake, CRITEO, probe, candidates, DAY)[0], whole)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(predict_given(lake, CRITEO, probe, candidates, DAY)[0], at_once)  # type: ignore[arg-type]
 
 
 def test_a_user_without_a_journey_has_the_inputs_of_a_first_exposure(lake: Lake) -> None:

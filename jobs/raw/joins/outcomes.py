@@ -24,10 +24,10 @@ _HOUR_MS = 3_600_000
 
 
 def join_key(rows: pa.Table, dataset: Dataset, match: int) -> pa.ChunkedArray:
-    """By what rows are joined: an exposure and its outcomes have the same key.
+    """The keys by which rows are joined: an exposure and its outcomes have the same one.
 
     match: which of the contract's matches, which are joined one after another. A row that takes no part in it has a
-    key of its own.
+    key that no other row has.
     """
     values = pc.if_else(_takes_part(rows, dataset, match), rows.column(match_columns(dataset)[match].name), None)
     return pc.coalesce(values, rows.column("exposure_id"))

@@ -156,7 +156,7 @@ class UnifiedRL(Method):
             groups=GROUPS, previous=behaviour.actor,
         )  # fmt: skip
         learner.fit(self._explored(lists, behaviour.act, seed))
-        return behaviour.after(learner.actor)
+        return behaviour.followed_by(learner.actor)
 
     def _better_start(self, valid_pairs: UserPairs, valid_NI: Floats) -> Floats:
         """[D]: the static weights, or equal weights where these rank validation users better, as in a small log."""
@@ -249,7 +249,7 @@ class UnifiedRL(Method):
         return fused_scores(predictions_NI, self._served(store)[0], self.usual_I)
 
     def _served(self, store: CandidateStore) -> tuple[Floats, Floats]:
-        """The action of each exposure's request, and the behaviour policy's; [N, D] both."""
+        """The action of each exposure's request, and that of the behaviour policy; [N, D] both."""
         requests = requests_of(store, self.config.replay.list_length)
         action_RD, centre_RD = self._policy.served(states(store, requests.first_R, self.dataset))
         return action_RD[requests.request_N], centre_RD[requests.request_N]

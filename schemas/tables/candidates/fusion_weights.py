@@ -50,8 +50,8 @@ def weight_columns(names: Sequence[str]) -> tuple[Column, ...]:
 def is_in_box(names: Sequence[str]) -> str:
     """A condition in DuckDB SQL on the columns of weight_columns: whether the weights are in the box."""
     widths = [(power_column(name), 1.0) for name in names] + [(bias_column(name), LARGEST_BIAS / 2) for name in names]
-    inside = (f"abs({c} - {behaviour_column(c)}) <= {scale} * half_width + {_ROUNDING}" for c, scale in widths)
-    return " AND ".join(inside) or "true"
+    bounds = (f"abs({c} - {behaviour_column(c)}) <= {scale} * half_width + {_ROUNDING}" for c, scale in widths)
+    return " AND ".join(bounds) or "true"
 
 
 def _differs_between_users(names: Sequence[str]) -> str:
@@ -60,10 +60,10 @@ def _differs_between_users(names: Sequence[str]) -> str:
     if not columns:
         return "true"
     spread = "greatest({})"
-    own = spread.format(", ".join(f"max({c}) OVER () - min({c}) OVER ()" for c in columns))
+    spread_of_policy = spread.format(", ".join(f"max({c}) OVER () - min({c}) OVER ()" for c in columns))
     behaviour = (behaviour_column(c) for c in columns)
-    before = spread.format(", ".join(f"max({c}) OVER () - min({c}) OVER ()" for c in behaviour))
-    return f"NOT ({own} <= {_ROUNDING} AND {before} > {LEAST_SPREAD})"
+    spread_of_behaviour = spread.format(", ".join(f"max({c}) OVER () - min({c}) OVER ()" for c in behaviour))
+    return f"NOT ({spread_of_policy} <= {_ROUNDING} AND {spread_of_behaviour} > {LEAST_SPREAD})"
 
 
 def fusion_weights(dataset: Dataset) -> Table:
@@ -86,9 +86,9 @@ def fusion_weights(dataset: Dataset) -> Table:
                 for column, high in ((power_column, LARGEST_POWER), (bias_column, LARGEST_BIAS))
                 for name in names
             ),
-            between("half_width", low=0, above_low=True, rationale="a box without width has nothing to explore"),
+            between("half_width", low=0, above_low=True, rationale="a box without width contains one action only"),
             holds("ranks_candidates", rationale="powers of 0 give all candidates one score: a collapsed policy"),
-            holds("is_in_box", rationale="the policy was trained on weights in this box and knows nothing of others"),
+            holds("is_in_box", rationale="the policy was trained on weights in this box only"),
             holds(
                 "differs_between_users",
                 rationale="one action for all users, where the training actions vary, is a collapsed policy",

@@ -23,17 +23,17 @@ class Row(dict[str, Any]):
 def with_fate(rows: pa.Table, dataset: Dataset) -> list[Row]:
     """The rows of jobs.raw.rows.read_rows with their FATE."""
     usable = usable_rows(rows, dataset)
-    kept = Counter(map(values, without_duplicates(usable, dataset).to_pylist()))
+    remaining = Counter(map(values, without_duplicates(usable, dataset).to_pylist()))
     fated = []
     exposure = iter(usable.to_pylist())
     for row, usable_here in zip(rows.to_pylist(), pc.fill_null(is_usable(rows), False).to_pylist(), strict=True):
         fate = QUARANTINED
         if usable_here:
             key = values(next(exposure))
-            fate = EXPOSURE if kept[key] else DUPLICATE
-            kept[key] -= kept[key] > 0
+            fate = EXPOSURE if remaining[key] else DUPLICATE
+            remaining[key] -= remaining[key] > 0
         fated.append(Row(row, **{FATE: fate}))
-    assert not kept.total()
+    assert not remaining.total()
     return fated
 
 

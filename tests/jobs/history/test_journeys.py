@@ -1,4 +1,4 @@
-"""Journeys that are folded in any parts are the journeys that are computed from the whole history at once."""
+"""Journeys that are folded in any parts are the journeys that are computed from the whole history together."""
 
 import re
 import tempfile
@@ -44,7 +44,7 @@ DAYS = 5
 def test_any_fold_gives_the_journeys_of_the_whole_history(
     name, seed, users, cuts, start, chunk_rows, journeys_at_once
 ):  # fmt: skip
-    """With late gains, equal times, and users who are new or absent on some days. start: day of earlier journeys."""
+    """With late gains, equal times, and users who are new, or absent on a day. start: day of earlier journeys."""
     frame = random_exposures(get_dataset(name), users=users, rows=120, days=DAYS, seed=seed)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         lake = BucketLake(Path(folder), get_dataset(name), frame)

@@ -100,7 +100,7 @@ def partition_of(index: RawIndex, row: Row) -> str | None:
 
 
 def file_fingerprints(name: str, rows: Iterable[Row]) -> Fingerprints:
-    """Of the rows of a file, by day, as jobs.raw.fingerprints computes them."""
+    """The fingerprints of a file's rows, by day, as jobs.raw.fingerprints computes them."""
     by_day: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
         by_day.setdefault((row.day, row.usable), []).append(row)

@@ -19,7 +19,7 @@ ROW = {"user_id": "ann", "exposure_id": 1, "cost": 0.5, "click": 1, "late": True
 USABLE = RowGroup("a.csv", "2024-05-01", False, False)
 
 
-def of_rows(*rows):
+def fingerprints_of(*rows):
     return fingerprints(pa.Table.from_pylist([*rows], SCHEMA))
 
 
@@ -34,12 +34,12 @@ rows = st.fixed_dictionaries({
 
 @given(st.lists(rows, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
 def test_order_and_tables_do_not_matter(rows, draw, cut):
-    whole = of_rows(*rows)
+    expected = fingerprints_of(*rows)
     draw.shuffle(rows)
-    assert combined([of_rows(*rows[:cut]), of_rows(*rows[cut:])]) == whole
+    assert combined([fingerprints_of(*rows[:cut]), fingerprints_of(*rows[cut:])]) == expected
     groups = {(r[SOURCE], r[DS], r[REASON] is not None, r[REASON] is None and r[OUTCOME] is not None) for r in rows}
-    assert whole.keys() == groups
-    assert sum(fingerprint.rows for fingerprint in whole.values()) == len(rows)
+    assert expected.keys() == groups
+    assert sum(fingerprint.rows for fingerprint in expected.values()) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -48,27 +48,29 @@ def test_order_and_tables_do_not_matter(rows, draw, cut):
      {"click": None}, {"late": False}, {"late": None}],
 )  # fmt: skip
 def test_a_changed_value_is_seen(change):
-    assert of_rows(ROW | change).keys() == {USABLE}
-    assert of_rows(ROW | change) != of_rows(ROW)
+    assert fingerprints_of(ROW | change).keys() == {USABLE}
+    assert fingerprints_of(ROW | change) != fingerprints_of(ROW)
 
 
 def test_null_and_zero_differ():
-    assert of_rows(ROW | {"click": None}) != of_rows(ROW | {"click": 0})
-    assert of_rows(ROW | {"late": None}) != of_rows(ROW | {"late": False})
+    assert fingerprints_of(ROW | {"click": None}) != fingerprints_of(ROW | {"click": 0})
+    assert fingerprints_of(ROW | {"late": None}) != fingerprints_of(ROW | {"late": False})
 
 
 def test_a_value_in_another_column_is_another_row():
-    assert of_rows(ROW | {"click": None, "exposure_id": 1}) != of_rows(ROW | {"click": 1, "exposure_id": None})
+    assert fingerprints_of(ROW | {"click": None, "exposure_id": 1}) != fingerprints_of(
+        ROW | {"click": 1, "exposure_id": None}
+    )
 
 
 def test_a_row_that_is_repeated_is_seen():
-    assert of_rows(ROW, ROW) != of_rows(ROW)
-    assert of_rows(ROW, ROW, ROW) != of_rows(ROW)
+    assert fingerprints_of(ROW, ROW) != fingerprints_of(ROW)
+    assert fingerprints_of(ROW, ROW, ROW) != fingerprints_of(ROW)
 
 
 def test_the_bytes_count_only_where_they_are_kept():
     """A usable row may be written in another way; quarantined rows and outcomes are quarantined with their bytes."""
-    other = {RAW: b'"ann",1'}
-    assert of_rows(ROW | other) == of_rows(ROW)
-    for kept in ({REASON: "odd"}, {OUTCOME: "buy"}):
-        assert of_rows(ROW | kept | other) != of_rows(ROW | kept)
+    rewritten = {RAW: b'"ann",1'}
+    assert fingerprints_of(ROW | rewritten) == fingerprints_of(ROW)
+    for added in ({REASON: "odd"}, {OUTCOME: "buy"}):
+        assert fingerprints_of(ROW | added | rewritten) != fingerprints_of(ROW | added)

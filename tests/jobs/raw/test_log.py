@@ -121,8 +121,8 @@ def test_rows_of_removed_files_are_published_again(request, tmp_path, name, day_
     stored, _, _ = stored_tables(lake, dataset, files, all_days, span, 1)
     published = {"exposures": {}, "quarantine": {}} | files_by_day(stored)
     without_log = {view: group for view, group in files.items() if view not in event_views(dataset)}
-    again, counts, _ = stored_tables(lake, dataset, without_log, all_days, span, day_groups, published, (log,))
-    assert (again, counts) == (stored, Counter())
+    rebuilt, counts, _ = stored_tables(lake, dataset, without_log, all_days, span, day_groups, published, (log,))
+    assert (rebuilt, counts) == (stored, Counter())
     other_file, _, _ = stored_tables(lake, dataset, without_log, all_days, span, day_groups, published, ("other.csv",))
     assert {file.table for file in other_file} == {"exposures"}
     copies, _, _ = stored_tables(lake, dataset, files, all_days, span, day_groups, published)
@@ -194,8 +194,8 @@ def test_files_that_were_read_are_not_read_again(log):
 
 
 def test_some_rows_of_files_do_not_count_as_all_of_them(log):
-    some = log.blocks({"a.tsv"}, NeededDays(frozenset(), ("", "")))
-    assert log.blocks({"a.tsv"}) is not some
+    filtered = log.blocks({"a.tsv"}, NeededDays(frozenset(), ("", "")))
+    assert log.blocks({"a.tsv"}) is not filtered
     assert log.reads == [["a.tsv"], ["a.tsv"]]
 
 

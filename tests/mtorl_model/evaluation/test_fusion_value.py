@@ -57,11 +57,13 @@ def test_a_policy_far_from_the_explored_actions_has_no_value():
     report = ncis(log, np.full((len(half_width_K), DIMENSIONS), 0.5))
     assert not report["identified"]
     assert report["minus_explored"] is None
-    assert report["why"].startswith("0 effective ones of the 60,000 explored actions are near the policy's; 200 are")
+    assert report["why"].startswith(
+        "0 effective ones of the 60,000 explored actions are near those of the policy; 200 are"
+    )
 
 
 class ByRow:
-    """A method of fusion whose powers name the row, if each row is a request of its own."""
+    """A method of fusion whose powers name the row, if each row is a separate request."""
 
     def predict(self, store: CandidateStore) -> Prediction:
         assert len(np.unique(store.session_N)) == len(store)

@@ -34,7 +34,7 @@ class BoxedPolicy:
         """The newest actor."""
         return self.actors[-1]
 
-    def after(self, actor: Actor) -> "BoxedPolicy":
+    def followed_by(self, actor: Actor) -> "BoxedPolicy":
         """The policy of an actor that was trained around this policy."""
         return BoxedPolicy((*self.actors, actor)[-MOST_ACTORS:], self.half_width)
 

@@ -33,19 +33,20 @@ def reward_weights(dataset: Dataset, train: CandidateStore) -> Floats:
         weight_I[is_open_I] = fitted_weights(train)[is_open_I]
     if not (weight_I > 0).any():
         raise UserError(
-            f"all objectives of {dataset.name} have the weight 0, because the contract says so or they do not go with "
-            "longer sessions: give one a weight above 0 in the contract (objectives)"
+            f"all objectives of {dataset.name} have the weight 0, given in the contract or fitted to the length of "
+            "sessions: give one a weight above 0 in the contract (objectives)"
         )
     return weight_I
 
 
 def advice_on_weights(names: Sequence[str], weight_I: Floats) -> str:
     """A line that names the objectives without a weight in the reward; empty if all have one."""
-    without = [name for name, weight in zip(names, weight_I, strict=True) if weight == 0]
-    if not without:
+    unweighted = [name for name, weight in zip(names, weight_I, strict=True) if weight == 0]
+    if not unweighted:
         return ""
+    listed = ", ".join(unweighted)
     return (
-        f"{', '.join(without)}: weight 0 in the reward, so rankings do not seek it; if it matters, give it a weight in "
+        f"{listed}: weight 0 in the reward, so rankings do not seek it; if it matters, give it a weight in "
         "the contract (objectives)"
     )
 

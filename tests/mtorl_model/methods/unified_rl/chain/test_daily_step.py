@@ -45,8 +45,8 @@ def test_the_same_champion_and_day_give_the_same_bytes(inputs: CandidateInputs, 
     states = [model.state() for model in models]
     for name, array in states[0].items():
         np.testing.assert_array_equal(array, states[1][name], err_msg=name)
-    before = [name for name in champion.state() if name.startswith("actor_") and name.endswith("layers.4.bias")]
-    for age, name in enumerate(sorted(before)):
+    biases = [name for name in champion.state() if name.startswith("actor_") and name.endswith("layers.4.bias")]
+    for age, name in enumerate(sorted(biases)):
         older = f"actor_{age + 1:02d}.layers.4.bias"
         np.testing.assert_array_equal(states[0][older], champion.state()[name])
     assert not np.array_equal(states[0]["actor_00.layers.4.bias"], champion.state()["actor_00.layers.4.bias"])
@@ -83,9 +83,9 @@ STATES = np.random.default_rng(0).normal(size=(20, 3))
 
 def test_the_served_action_stays_in_the_box_around_what_was_served_before() -> None:
     start = BoxedPolicy((actor_at([0.0] * 4, 3),), 0.15)
-    first = start.after(actor_at([0.9, -0.9, 0.05, 0.0], 3))
+    first = start.followed_by(actor_at([0.9, -0.9, 0.05, 0.0], 3))
     np.testing.assert_allclose(first.act(STATES), np.tile([0.15, -0.15, 0.05, 0.0], (20, 1)), atol=0.01)
-    second = first.after(actor_at([0.9, 0.0, 0.0, 0.0], 3, seed=1))
+    second = first.followed_by(actor_at([0.9, 0.0, 0.0, 0.0], 3, seed=1))
     action_ND, centre_ND = second.served(STATES)
     np.testing.assert_array_equal(centre_ND, first.act(STATES))  # not the action of first's actor, .9
     np.testing.assert_allclose(action_ND[:, 0], 0.3, atol=0.01)
@@ -97,7 +97,7 @@ def test_the_served_action_stays_in_the_box_around_what_was_served_before() -> N
 def test_a_policy_of_very_many_steps_keeps_the_newest_actors() -> None:
     policy = BoxedPolicy((actor_at([0.0] * 4, 3),), 0.15)
     for step in range(40):
-        policy = policy.after(actor_at([min(0.01 * step, 0.9), 0.0, 0.0, 0.0], 3, seed=step))
+        policy = policy.followed_by(actor_at([min(0.01 * step, 0.9), 0.0, 0.0, 0.0], 3, seed=step))
     assert len(policy.actors) == MOST_ACTORS
     np.testing.assert_allclose(policy.act(STATES)[:, 0], 0.39, atol=0.01)
 
@@ -109,7 +109,7 @@ def test_training_and_serving_have_one_box_around_what_the_champion_serves(
     model, sample = copy.deepcopy(champion), inputs.day_sample(champion)
     state_NS = states(sample.new, np.arange(len(sample.new)), model.dataset)
     size = state_NS.shape[1]
-    model._policy = BoxedPolicy((actor_at([0.0] * 8, size),), 0.15).after(actor_at([0.6] + [0.0] * 7, size))
+    model._policy = BoxedPolicy((actor_at([0.0] * 8, size),), 0.15).followed_by(actor_at([0.6] + [0.0] * 7, size))
     served_before_ND = model._policy.act(state_NS)
     assert served_before_ND[:, 0] == pytest.approx(0.15, abs=0.02)
 
@@ -145,10 +145,10 @@ def test_a_day_whose_outcomes_may_still_follow_is_replaced_by_earlier_days(
     model = copy.deepcopy(champion)
     assert model.fine_tune(late, FineTuneConfig())["train_requests"] > 0
 
-    nothing = late._replace(replay=sample.new.take(np.arange(0)))
-    assert len(champion.explored(nothing).request_N) == 0
+    empty = late._replace(replay=sample.new.take(np.arange(0)))
+    assert len(champion.explored(empty).request_N) == 0
     unchanged = copy.deepcopy(champion)
-    assert unchanged.fine_tune(nothing, FineTuneConfig()) == {"train_requests": 0.0}
+    assert unchanged.fine_tune(empty, FineTuneConfig()) == {"train_requests": 0.0}
     assert len(unchanged._policy.actors) == len(champion._policy.actors)
 
 
@@ -179,8 +179,8 @@ def test_a_training_reports_an_objective_without_a_weight(
     objectives = tuple(
         replace(objective, weight=0.0) if k else objective for k, objective in enumerate(dataset.objectives)
     )
-    without = replace(dataset, objectives=objectives)
-    monkeypatch.setattr(UnifiedRL, "dataset", property(lambda self: without))
+    unweighted = replace(dataset, objectives=objectives)
+    monkeypatch.setattr(UnifiedRL, "dataset", property(lambda self: unweighted))
     model = inputs.fit(UnifiedRL, CONFIG, None)
     run = Run()
     model.fit(inputs._store(200, 0), inputs._store(60, 1), run)
@@ -194,7 +194,7 @@ def test_a_restored_policy_has_its_actors_in_their_order(inputs: CandidateInputs
     for step in (0.5, -0.5, 0.02):
         actor = model._new_actor(size)
         actor.start_at(torch.full((8,), step))
-        model._policy = model._policy.after(actor)
+        model._policy = model._policy.followed_by(actor)
     restored = UnifiedRL(model.config, model.spec, model.initial_policy)
     restored.encoding = model.encoding
     restored.restore(model.state())
