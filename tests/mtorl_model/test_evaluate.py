@@ -142,7 +142,8 @@ def test_the_model_is_compared_with_its_baselines(evaluation):
     for name, figures in compared["channel"].items():
         difference = metrics["channel"]["f1_macro"] - baselines["channel"][name]["f1_macro"]
         assert figures["f1_macro"]["value"] == pytest.approx(difference)
-        assert figures["f1_macro"]["low"] < figures["f1_macro"]["value"] < figures["f1_macro"]["high"]
+        # On some processors the model and a baseline choose the same channels: then all three are 0.
+        assert figures["f1_macro"]["low"] <= figures["f1_macro"]["value"] <= figures["f1_macro"]["high"]
     assert re.search(r"beats most popular, \d\.\d{3}$", as_text(metrics), re.MULTILINE)
     assert re.search(r"gradient boosting, AUC \d\.\d{3}$", as_text(metrics), re.MULTILINE)
 

@@ -15,6 +15,7 @@ from pyspark import SparkContext
 
 from jobs import generate_log
 from lakehouse.duckdb_view import rows_sql
+from lakehouse.journeys import read_journeys
 from lakehouse.lake import Lake
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
@@ -72,8 +73,7 @@ def publish_scores(lake: Lake, dataset: Dataset, day: str, seed: int = 0) -> Non
     exposures = _parquet(lake, "exposures", dataset, day)
     channels = [c for (c,) in duckdb.sql(f"SELECT DISTINCT channel FROM {exposures} WHERE channel <> '' ORDER BY 1")
                 .fetchall()]  # fmt: skip
-    users = [u for (u,) in duckdb.sql(f"SELECT user_id FROM {_parquet(lake, 'journeys', dataset, day)} ORDER BY 1")
-             .fetchall()]  # fmt: skip
+    users = sorted(u for rows in read_journeys(lake, dataset, day, ["user_id"]) for u in rows["user_id"].to_pylist())
     origin = {"source": "model", "model_version": f"mtorl_{dataset.name}/1", "feature_spec": "0123456789ab", "day": day}
     policies = []
     for user in users:  # a user's policy stays from day to day

@@ -12,7 +12,9 @@ from lakes import linked_copy
 from jobs.quality.audit_results import PASS
 from jobs.quality.audits import audit_partition
 from lakehouse.duckdb_view import rows_sql
+from lakehouse.journeys import read_journeys
 from schemas.dataset import get_dataset
+from schemas.days import day_before
 from schemas.tables.registry import TABLES
 
 pytestmark = pytest.mark.spark
@@ -173,10 +175,17 @@ def test_a_file_that_was_delivered_twice_is_reported(built_lakes, tmp_path):
     assert {o.name: o.severity for o in audit.failed} == {"expect_few_rows_to_be_duplicates": WARNING}
 
 
+def users_with_journey(lake, day):
+    journeys = read_journeys(lake, get_dataset(K), day, ["user_id"])
+    return {user for rows in journeys for user in rows["user_id"].to_pylist()}
+
+
 def test_windows_of_users_without_a_journey_are_reported(built_lakes, tmp_path):
     original, day = built_lakes[K]
     lake = linked_copy(original, tmp_path / "lake")
-    replant(lake, "journeys", K, day, "FROM rows WHERE user_id NOT IN (3, 4)")
+    # The journeys as of the day have all other users from an earlier partition, too.
+    new_users = users_with_journey(lake, day) - users_with_journey(lake, day_before(day))
+    replant(lake, "journeys", K, day, f"FROM rows WHERE user_id NOT IN ({', '.join(map(str, new_users))})")
     audit = audit_partition(lake, "sequences", get_dataset(K), day)
     assert {o.name: o.severity for o in audit.failed} == {"expect_users_to_have_a_journey": CRITICAL}
 

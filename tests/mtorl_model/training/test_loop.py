@@ -179,7 +179,7 @@ def test_64_windows_can_be_overfitted(dataset: str, tmp_path: Path) -> None:
     setup = Setup(*synthetic.write_lake(tmp_path, dataset))
     windows_64 = WindowsInMemory(setup.store("train").windows.take(slice(0, 64)))
     model = setup.model(ModelConfig(hidden=64, dropout=0.0))
-    config = replace(CONFIG, batch_size=64, max_epochs=120, patience=120, learning_rate=1e-2)
+    config = replace(CONFIG, batch_size=64, max_epochs=160, patience=160, learning_rate=1e-2)
     fit(model, windows_64, windows_64, setup.objective(LossConfig(dpo_weight=0.0)), config)
     batch = windows_64.windows.batch()
     with torch.no_grad():
