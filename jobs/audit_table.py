@@ -118,11 +118,22 @@ def _partitions(
     partitions: list[Partition] = []
     for table in tables:
         days, missing = days_to_audit(lake, table, dataset, first, last, only_published=only_published)
-        partitions += (lake[table, dataset, day] for day in days)
+        partitions += _with_earlier([lake[table, dataset, day] for day in days])
         if missing:
             remaining = f" and {len(missing) - _DAYS_NAMED} more days" if len(missing) > _DAYS_NAMED else ""
             print(f"info {table}/{dataset.name}: no partition for {', '.join(missing[:_DAYS_NAMED])}{remaining}")
     return partitions
+
+
+def _with_earlier(partitions: Sequence[Partition]) -> list[Partition]:
+    """The partitions, and those earlier ones that are read with them and have not passed an audit, oldest first.
+
+    A day of `journeys` may have changed rows alone. It is read together with the days since the last snapshot.
+    """
+    by_day = {p.day: p for p in partitions}
+    earlier = {p.day: p for partition in partitions for p in partition.read_together() if p.day not in by_day}
+    unaudited = {day: p for day, p in earlier.items() if p.is_published and not has_passed(p)}
+    return [p for _, p in sorted((by_day | unaudited).items())]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -88,7 +88,7 @@ def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:
         fingerprints = blocks.fingerprints()
         index = with_files_added(index, stamps, fingerprints)
         if index.span is None:
-            usable_rows_by_day(blocks, fingerprints)  # raises the error with the reason
+            usable_rows_by_day(fingerprints, blocks.reasons)  # raises the error with the reason
         store_index(lake, dataset, index)
     return index
 

@@ -25,12 +25,12 @@ from lakehouse.arguments import (
     lake_of,
     required_code_of,
 )
+from lakehouse.arrow_types import stored_schema
 from lakehouse.code_version import code_version
 from lakehouse.feature_specs import store_spec
 from lakehouse.lake import Lake
 from lakehouse.published_days import exposure_days, stale_days
 from lakehouse.reading import consistent_read
-from lakehouse.rows import ARROW_TYPES
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.errors import UserError, exit_with_one_line
@@ -130,14 +130,10 @@ def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], i
     store_spec(lake, spec)
     rows = [{c: getattr(feature, c) for c in FEATURE_SPEC_TABLE.column_names} for feature in spec.features]
     with work_folder() as work:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), work / "part-0.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=stored_schema(FEATURE_SPEC_TABLE)), work / "part-0.parquet")
         lake[FEATURE_SPEC, dataset, days[-1]].publish(
             work, inputs=inputs, code=code_version("jobs"), spec_version=spec.version
         )
-
-
-_TYPES = ARROW_TYPES | {"array<string>": pa.list_(pa.string())}
-_SCHEMA = pa.schema([(c.name, _TYPES[c.dtype]) for c in FEATURE_SPEC_TABLE.columns])
 
 
 if __name__ == "__main__":

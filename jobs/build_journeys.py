@@ -6,6 +6,9 @@ If the journeys of the day before are missing or no longer match the exposures, 
 journeys that do, or from the first exposure: the same rows, more work. Journeys that are fresh are left alone.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from pyspark import SparkContext
 
 from jobs.history.bucket_journeys import JourneyJob
@@ -22,7 +25,7 @@ from lakehouse.published_days import exposure_days
 from lakehouse.storage.delta_table import FilesByValue
 from schemas.dataset import Dataset
 from schemas.days import checked_day, day_plus, days_between
-from schemas.errors import exit_with_one_line
+from schemas.errors import Busy, exit_with_one_line
 from schemas.tables import EXPOSURES, JOURNEYS
 from schemas.tables.journeys import journeys
 
@@ -56,16 +59,36 @@ def update(lake: Lake, dataset: Dataset, day: str, required_code: str | None, op
 
 def build(spark: SparkContext, lake: Lake, dataset: Dataset, day: str, required_code: str | None) -> Manifest:
     """Publish the journeys as of the end of the day, with those earlier days since the last snapshot that it needs."""
+    edition = present_edition(lake, dataset, day)
     job = journey_job(lake, dataset, day, required_code)
-    replaces = lake.present(JOURNEYS, dataset, job.published)
     describe_job(spark, "writing journeys")
     files = in_each_bucket(spark, job).get(JOURNEYS, {})
-    return publish(lake, job, files, replaces)[day]
+    return publish(lake, job, files, edition)[day]
+
+
+class Edition(NamedTuple):
+    """The inputs of journeys, and the files of journeys, that the lake has before a build, by day."""
+
+    inputs: Mapping[str, Mapping[str, str]]
+    replaces: FilesByValue
+
+
+def present_edition(lake: Lake, dataset: Dataset, day: str) -> Edition:
+    """The edition of the days that may be published with `day`.
+
+    Taken before the job lists the exposures: journeys are stale if exposures are published while they are built.
+    """
+    days = [d for d in lake.days(EXPOSURES, dataset) if _snapshot(lake, dataset, day) <= d <= day]
+    return Edition(lake.history_inputs(EXPOSURES, dataset, days), lake.present(JOURNEYS, dataset, days))
+
+
+def _snapshot(lake: Lake, dataset: Dataset, day: str) -> str:
+    return snapshot_before(day, lake.days(EXPOSURES, dataset)[0])
 
 
 def journey_job(lake: Lake, dataset: Dataset, day: str, required_code: str | None) -> JourneyJob:
     """The work on each bucket of users."""
-    snapshot = snapshot_before(day, lake.days(EXPOSURES, dataset)[0])
+    snapshot = _snapshot(lake, dataset, day)
     history = earlier_history(lake, dataset, day, day, required_code)
     days, earlier_days = list(history.exposures), list(history.journeys)
     # In a lake of an earlier version each partition has all users, and the day before is enough.
@@ -74,19 +97,27 @@ def journey_job(lake: Lake, dataset: Dataset, day: str, required_code: str | Non
         dataset=dataset,
         folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS)},
         exposures=history.exposures,
-        chunks=[*day_chunks([d for d in days if d <= snapshot]), *([d] for d in days if d > snapshot)],
+        chunks=[
+            *day_chunks({d: files for d, files in history.exposures.items() if d <= snapshot}),
+            *([d] for d in days if d > snapshot),
+        ],
         published={d: len(days_between(first_read, d)) for d in days if d >= snapshot},
         earlier_journeys=history.journeys,
     )
 
 
-def publish(lake: Lake, job: JourneyJob, files: FilesByValue, replaces: FilesByValue) -> dict[str, Manifest]:
-    """Publish the days of a job. files: those that the workers have stored. replaces: see commit_built_days."""
+def publish(lake: Lake, job: JourneyJob, files: FilesByValue, edition: Edition) -> dict[str, Manifest]:
+    """Publish the days of a job. files: those that the workers have stored. edition: from before the job was planned.
+
+    Raises Busy if another run has published exposures of another day in the meantime.
+    """
     days = list(job.published)
-    inputs = lake.history_inputs(EXPOSURES, job.dataset, days)
+    if new_days := job.published.keys() - edition.inputs.keys():
+        raise Busy(f"another run has just published exposures of {min(new_days)}: run again")
     counts = {day: {DAYS_READ: number} for day, number in job.published.items() if number > 1}
     return commit_built_days(
-        lake, journeys(job.dataset), job.dataset, days, files, inputs=inputs.__getitem__, replaces=replaces,
+        lake, journeys(job.dataset), job.dataset, days, files, inputs=edition.inputs.__getitem__,
+        replaces={d: edition.replaces[d] for d in days},
         counts=lambda day, _: counts.get(day, {}),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import sys
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import event_views
-from jobs.raw.log import RawLog, usable_rows_by_day
+from jobs.raw.log import NeededDays, RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import require_usable
 from jobs.spark.context import spark_context
@@ -30,8 +30,10 @@ def main() -> None:
     require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     with spark_context(f"days of {dataset.name}") as spark:
-        blocks = RawLog(spark, dataset, files).blocks({n for view in event_views(dataset) for n in files[view].by_name})
-        calendar = LogCalendar(usable_rows_by_day(blocks, blocks.fingerprints()), dataset.quality)
+        log, names = RawLog(spark, dataset, files), {n for view in event_views(dataset) for n in files[view].by_name}
+        fingerprints = log.blocks(names, NeededDays(frozenset(), ("", ""))).fingerprints()
+        usable = usable_rows_by_day(fingerprints, lambda: log.blocks(names).reasons())
+    calendar = LogCalendar(usable, dataset.quality)
     first_day, last_day = calendar.days(few_rows=args.accept_few_rows)
     print(first_day, last_day)
     left_out = {day: rows for day, rows in sorted(calendar.rows.items()) if not first_day <= day <= last_day}

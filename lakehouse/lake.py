@@ -332,6 +332,12 @@ class Partition:
                 f"no {self.table} for {self.dataset} on {missing[0]} in {self.lake.root}, with which "
                 f"those of {self.day} are read: run {self.day} again (make backfill)"
             )
+        first_day = manifest.days[0]
+        if published[self.table][first_day].days != [first_day]:
+            raise UserError(
+                f"the {self.table} for {self.dataset} on {first_day} were published again with changed rows alone, and "
+                f"those of {self.day} are read with them: run {self.day} again (make backfill)"
+            )
         earlier = (published[self.table][day] for day in manifest.days)
         related = (published[table].get(day) for table in audited_with for day in (self.day, UNDATED))
         for audited in (*earlier, *filter(None, related)):

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from schemas.days import day_plus, days_between
 
-# A count of partitions with the rows that have changed since the day before (lakehouse.journeys): the partitions that
-# are read together as of this day. Partitions without it have all rows.
+# A count in the manifest of a partition that has changed rows alone (lakehouse.journeys): how many partitions, up to
+# this one, are read for all rows as of its day. A partition without this count has all rows.
 DAYS_READ = "days_read"
 _READ_AT_ONCE = 1 << 20  # bytes
 

@@ -26,7 +26,7 @@ _SEQUENCES, _JOURNEYS, _POLARS = "raw to sequences", "raw to journeys", "Polars"
 TEXT = """\
 Each size is a generated log in the Criteo layout, one text file of 30 days with 20 rows per user. *Raw to sequences* is
 the history run without its audits and without the fit of the feature spec: `build_exposures` and `build_sequences`,
-each in a separate Spark session whose start is counted, on 2 cores with 4 GiB for the driver's heap. *Raw to journeys*
+each with a start of Spark of its own, which is counted, on 2 cores with 4 GiB for the driver's heap. *Raw to journeys*
 is `build_exposures` and `build_journeys`. The output of Polars resembles the table `journeys`: one row per user. Polars
 parses all columns, groups the rows by user in order of time, keeps users with at least 10 exposures, takes the last 20
 exposures of each as arrays, splits by a hash of the user and writes Parquet. It does not refuse broken rows, search
@@ -43,20 +43,13 @@ Several things explain the distance, besides the work that Polars leaves out. Fo
 the dozens of inputs that a model may read, which are known before it, where Polars copies the columns of the log. A
 window is a row of `sequences` that refers to steps, so no value is stored twice; `item_history`, the gains of each item
 so far, is built as well. `build_sequences` runs a task for each file of users: it reads their exposures and writes
-their steps and windows, and no row passes through Java. In `build_exposures` (4 million rows, two AMD EPYC cores,
-November 2026) more than a quarter of the processor time goes to the transfer of rows between Java and Python, in both
-directions for parsing and once more for writing; an eighth to the expressions of the contract and to the hashes of all
-values, which identify a corrected row; a seventh to shuffle and sort; a tenth to caching rows that are read twice; a
-tenth to writing. *On disk* are the bytes of the tables that a job publishes, with their logs.
+their steps and windows. In `build_exposures` a task reads lines with Arrow, evaluates the contract in DuckDB and sends
+blocks of Arrow to the tasks of the buckets, which sort and write; no row passes through Java. *On disk* are the bytes
+of the tables that a job publishes, with their logs.
 
 The limits for raw log to sequences are 5 times Polars at 4 million rows and 3.5 times at 16 million. Measured:
-{reached}. These changes helped, with their effect if it was measured separately. The log is parsed once per session,
-and its plain lines are parsed by Arrow in the workers, thousands at a time (from 1.7 to 1.0 s of processor time per
-million rows). The workers that write the rows also find copies of an exposure, so rows are sorted once and stay outside
-Java. Numbers have no dictionaries and lists no statistics. Long plans are compiled in pieces, and short-lived caches
-are not compressed (a sixth of the processor time of `build_exposures`). These were tried without gain: Java's parallel
-garbage collector, an earlier start of its optimising compiler, smaller batches in the caches, other batch sizes in the
-workers, and Arrow without bounds checks."""
+{reached}. The start of Spark and of its workers is part of each of the two jobs: about eight seconds of processor time
+each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ def in_order(rows: pa.Table) -> pa.Table:
     if len(rows) and np.bincount(user_N).max() > MAX_ROWS_OF_A_USER:
         user_id = rows.column("user_id")[int(np.argmax(user_N == np.bincount(user_N).argmax()))]
         raise UserError(
-            f"user {user_id} has more than {MAX_ROWS_OF_A_USER:,} exposures in the days that are built: an id that "
-            "stands for many people has no journey; refuse it in the dataset's contract (refusals)"
+            f"user {user_id} has more than {MAX_ROWS_OF_A_USER:,} exposures in days that are computed together: an id "
+            "that stands for many people has no journey; refuse it in the dataset's contract (refusals)"
         )
     keys = [rows.column(name).to_numpy() for name in ("exposure_id", "exposed_at_ms")]
     return rows.take(pa.array(np.lexsort((*keys, user_N))))

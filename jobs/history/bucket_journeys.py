@@ -29,7 +29,7 @@ class JourneyJob:
 
     folders: of the tables exposures and journeys, by name. exposures: the files of all days from the earlier journeys
     on. chunks: these days, in parts that are in memory together. published: the days to publish, each of which ends a
-    chunk, and of how many partitions as of each day its journeys are read: of one, if it has all users
+    chunk, with the number of partitions that are read for the journeys as of this day: 1 for a partition with all users
     (lakehouse.journeys). earlier_journeys: the files of the journeys before the first exposure, by day; none without
     earlier history.
     """
@@ -58,8 +58,9 @@ class JourneyJob:
                         writer.add(rows.append_column(DS, pa.repeat(day, len(rows))))
                 if day in self.published:
                     yield from writer.stored
-                written = [local_file(target, stored.file) for stored in writer.stored]
-                newest = written if has_all_users else [*newest, *written]
+                if days is not self.chunks[-1]:  # in a store, the files would be fetched for nothing
+                    written = [local_file(target, stored.file) for stored in writer.stored]
+                    newest = written if has_all_users else [*newest, *written]
 
     def _folded(
         self, files: Mapping[str, DataFile], newest: Sequence[Path], as_of_ms: int, has_all_users: bool

@@ -53,7 +53,7 @@ def build(
         window_steps=window_steps,
         days=days,
         exposures=history.exposures,
-        chunks=day_chunks(list(history.exposures)),
+        chunks=day_chunks(history.exposures),
         earlier_journeys=history.journeys,
     )
     describe_job(spark, "computing steps and windows")

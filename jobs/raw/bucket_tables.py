@@ -23,7 +23,8 @@ from jobs.raw.log import (
 from jobs.raw.row_work import DS, row_schema
 from jobs.spark.blocks import Block, rows_by_kind
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
-from jobs.spark.partitions import day_chunks
+from jobs.spark.partitions import DAYS_PER_WRITE
+from lakehouse.arrow_types import in_schema
 from lakehouse.storage.data_files import read_file
 from lakehouse.storage.delta_table import FilesByValue
 from lakehouse.storage.store_path import located
@@ -33,6 +34,8 @@ from schemas.days import UNDATED
 from schemas.tables import EXPOSURES, QUARANTINE
 from schemas.tables.exposures import exposures, matches
 from schemas.tables.quarantine import QUARANTINE_TABLE
+
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class JoinedRows:
         for day, files in self.published.items():
             for file in files:
                 rows = read_file(located(self.folder), file).append_column(DS, pa.repeat(day, file.rows))
-                rows = with_schema(rows, schema)
+                rows = in_schema(rows, schema)
                 yield rows.filter(
                     pa.array(partition_of_key(rows, self.dataset, self.match, self.partitions) == partition)
                 )
@@ -131,23 +134,17 @@ class BucketTables:
         schema = exposures_schema(self.dataset) if table == EXPOSURES else quarantine_schema()
         for day, file in files_of_bucket(self.published[table], partition % self.partitions.buckets).items():
             rows = read_file(located(self.folders[table]), file)
-            yield with_schema(rows.append_column(DS, pa.repeat(day, len(rows))), schema)
+            yield in_schema(rows.append_column(DS, pa.repeat(day, len(rows))), schema)
 
     def _stored(self, table: Table, rows: pa.Table, partition: int) -> list[StoredFile]:
         """Store the rows, which are in the order of their days, in a file for each day."""
         stored = []
         days = pc.unique(rows.column(DS)).to_pylist()
-        for chunk in day_chunks(days):
+        for start in range(0, len(days), DAYS_PER_WRITE):
+            chunk = days[start : start + DAYS_PER_WRITE]
             with BucketWriter(table, self.folders[table.name], partition % self.partitions.buckets) as writer:
-                writer.add(rows.filter(pc.is_in(rows.column(DS), value_set=pa.array(chunk, pa.string()))))
+                part = rows.filter(pc.is_in(rows.column(DS), value_set=pa.array(chunk, pa.string())))
+                for start in range(0, len(part), _ROWS_AT_ONCE):
+                    writer.add(part.slice(start, _ROWS_AT_ONCE))
             stored += writer.stored
         return stored
-
-
-def with_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with these columns. A column that rows of an earlier version lack is null."""
-    columns = [
-        rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema.names).cast(schema)

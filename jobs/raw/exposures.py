@@ -91,6 +91,9 @@ def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Tabl
 
     A row that has a header keeps it.
     """
+    # The bytes of one bucket may exceed the two gigabytes that Arrow's offsets of 32 bits can address.
+    place = quarantined.schema.get_field_index("raw")
+    quarantined = quarantined.set_column(place, "raw", quarantined.column("raw").cast(pa.large_binary()))
     order = pc.sort_indices(quarantined, sort_keys=[(n, "ascending") for n in (DS, "raw", "source_file", "reason")])
     rows = quarantined.take(order)
     coded = rows.column("source_file").combine_chunks().dictionary_encode()

@@ -5,7 +5,7 @@ meet first: jobs.raw.publish.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,8 @@ from jobs.raw.fingerprints import Fingerprints, combined, fingerprints
 from jobs.raw.index import event_views
 from jobs.raw.joins.lookups import read_lookups
 from jobs.raw.joins.outcomes import join_key
-from jobs.raw.reader.typed_rows import REASON, SOURCE
-from jobs.raw.row_work import DS, row_schema
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
+from jobs.raw.row_work import DS, OUTCOME, row_schema
 from jobs.raw.rows import ReadTask, read_tasks, require_usable, rows_of_task
 from jobs.spark.blocks import Block, blocks_by_partition, rows_by_kind
 from jobs.spark.bucket_numbers import bucket_numbers
@@ -71,7 +71,10 @@ class Partitions:
 
 @dataclass(frozen=True, slots=True)
 class NeededDays:
-    """The days whose rows are needed. UNDATED: the rows outside the span, and those without a day."""
+    """The days whose rows are needed. UNDATED: the rows outside the span, and those without a day.
+
+    Without days, no rows are needed: only their fingerprints.
+    """
 
     days: frozenset[str]
     span: tuple[str, str]
@@ -115,6 +118,13 @@ def partition_of_key(rows: pa.Table, dataset: Dataset, match: int, partitions: P
     return join_key(rows, dataset, match).to_numpy() % partitions.number
 
 
+def _without_needless_bytes(rows: pa.Table) -> pa.Table:
+    """The rows without the bytes of usable exposures: half of a row's size. Any other row may be quarantined."""
+    is_exposure = pc.and_(pc.is_null(rows.column(REASON)), pc.is_null(rows.column(OUTCOME)))
+    raw = pc.if_else(is_exposure, pa.scalar(None, pa.binary()), rows.column(RAW))
+    return rows.set_column(rows.schema.get_field_index(RAW), RAW, raw)
+
+
 @dataclass(frozen=True)
 class ReadLog:
     """Reads the tasks of these numbers, in a worker of Spark."""
@@ -131,9 +141,10 @@ class ReadLog:
         lookups = {view: pa.ipc.open_stream(stream.value).read_all() for view, stream in self.lookups.items()}
         for rows in rows_of_task(self.tasks[number], self.dataset, lookups):
             needed_rows = self.needed.filter(rows) if self.needed else rows
-            if self.needed is None:
+            if self.needed is None or not self.needed.days:
                 parts.append(fingerprints(rows))
             if self.dataset.outcomes:
+                needed_rows = _without_needless_bytes(needed_rows)
                 yield from rows_to_join(needed_rows, self.dataset, 0, self.partitions)
             else:
                 yield from table_blocks(needed_rows, self.dataset, self.partitions)
@@ -173,7 +184,7 @@ class LogBlocks:
 
 
 class RawLog:
-    """files: by view name, as from find_raw_files. A run reads each file once, as long as no other is needed."""
+    """files: by view name, as from find_raw_files. Files that were read together are not read again in a run."""
 
     def __init__(self, spark: SparkContext, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
         require_usable(dataset)
@@ -183,7 +194,8 @@ class RawLog:
     def blocks(self, names: set[str], needed: NeededDays | None = None) -> LogBlocks:
         """Rows of the log files of these names. needed: only these rows are needed.
 
-        Rows of other files, and rows that are not needed, may be included. With `needed`, there are no fingerprints.
+        Rows of other files, and rows that are not needed, may be included. If only some rows are needed, there are no
+        fingerprints.
         """
         if self._latest and names <= self._latest[0]:
             return self._latest[1]
@@ -222,10 +234,10 @@ class RawLog:
         return streams
 
 
-def usable_rows_by_day(blocks: LogBlocks, fingerprints: Fingerprints) -> dict[str, int]:
+def usable_rows_by_day(fingerprints: Fingerprints, reasons: Callable[[], Counter[str]]) -> dict[str, int]:
     """The number of exposures of each day, duplicates included. A quarantined row may have any time: it does not count.
 
-    Raises UserError with the most frequent reason if no row is usable. fingerprints: of the blocks.
+    Raises UserError with the most frequent reason if no row is usable. reasons: see LogBlocks.
     """
     usable: Counter[str] = Counter()
     outcomes = 0
@@ -236,9 +248,9 @@ def usable_rows_by_day(blocks: LogBlocks, fingerprints: Fingerprints) -> dict[st
             usable[str(group.day)] += rows
     if not usable:
         problem = f"it has {counted(outcomes, 'outcome')} and no exposure" if outcomes else "it is empty"
-        if reasons := blocks.reasons():
-            reason = min(reasons, key=lambda name: (-reasons[name], name))
-            rows = counted(reasons.total(), "row")
+        if counts := reasons():
+            reason = min(counts, key=lambda name: (-counts[name], name))
+            rows = counted(counts.total(), "row")
             problem = f"{rows} in quarantine and no other, most often because: {reason}"
         raise UserError(f"the log has no usable row: {problem}; is it the right file?")
     return dict(usable)

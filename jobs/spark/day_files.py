@@ -1,4 +1,4 @@
-"""Writes ordered rows to one Parquet file a day, inside a Spark worker; `partitions.publish_days` publishes them."""
+"""Writes ordered rows to one Parquet file a day, inside a Spark worker; partitions.commit_built_days publishes them."""
 
 from collections import defaultdict
 from collections.abc import Iterator

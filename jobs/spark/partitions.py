@@ -16,14 +16,28 @@ from schemas.dataset import Dataset
 FILES_PER_DAY = 8
 # A row group is buffered in memory, and a row with lists is large: a window of 20 steps takes several kilobytes.
 ROWS_PER_GROUP, ROWS_PER_GROUP_WITH_LISTS = 16_384, 1_024
-# A worker buffers up to 50 MB of each day that it writes, and 256 MB more (DayFiles): 1.9 GB for a month and the rows
-# without a day.
+# A worker buffers up to 50 MB of each day that it writes, and 256 MB more (DayFiles): 1.9 GB for a month. The rows that
+# it has read come on top.
 DAYS_PER_WRITE = 32
+# In one bucket. A row takes less than a kilobyte while it is sorted.
+_ROWS_PER_CHUNK = 2_000_000
 
 
-def day_chunks(days: Sequence[str]) -> list[Sequence[str]]:
-    """The days in their order, in chunks of at most DAYS_PER_WRITE, each small enough for one task to write."""
-    return [days[start : start + DAYS_PER_WRITE] for start in range(0, len(days), DAYS_PER_WRITE)]
+def day_chunks(files: FilesByValue) -> list[list[str]]:
+    """The days in their order, in chunks that are small enough for the memory of a task on one bucket.
+
+    files: by day, those that the task reads. A day is never divided.
+    """
+    chunks: list[list[str]] = []
+    rows = 0
+    for day, named in files.items():
+        rows_of_day = max((file.rows for file in named), default=0)
+        rows += rows_of_day
+        if not chunks or len(chunks[-1]) == DAYS_PER_WRITE or rows > _ROWS_PER_CHUNK:
+            chunks.append([])
+            rows = rows_of_day
+        chunks[-1].append(day)
+    return chunks
 
 
 def commit_built_days(

@@ -39,6 +39,7 @@ class BucketLake:
             self.publish_exposures(day, frame)
 
     def publish_exposures(self, day: str, frame: pd.DataFrame) -> None:
+        """Publish the exposures of the day that the frame has, which are more or other ones than before."""
         self._publish(exposures(self.dataset), day, user_chunk(frame[frame.ds == day], self.dataset, 0).exposures)
 
     def publish_journeys(self, day: str) -> None:
@@ -65,9 +66,10 @@ class BucketLake:
 
     def update_journeys(self, day: str) -> None:
         """Publish the journeys of the day and of the days that it is read with, as jobs.build_journeys does."""
+        edition = build_journeys.present_edition(self.lake, self.dataset, day)
         job = build_journeys.journey_job(self.lake, self.dataset, day, None)
         files = {day: (file,) for _, day, file in job(0)}
-        build_journeys.publish(self.lake, job, files, self.lake.present(JOURNEYS, self.dataset, job.published))
+        build_journeys.publish(self.lake, job, files, edition)
 
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.raw.reader.typed_rows import REASON
+from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
 from jobs.raw.row_work import OUTCOME
 from schemas.dataset import Dataset
 from schemas.tables.exposures import match_columns, matches
@@ -49,6 +49,9 @@ def join_outcomes(rows: pa.Table, dataset: Dataset, match: int) -> pa.Table:
         _IS_OUTCOME: pc.is_valid(rows.column(OUTCOME)),
         "exposure_id": rows.column("exposure_id"),
         OUTCOME: rows.column(OUTCOME),
+        # Which of several copies is quarantined does not depend on the order in which files are read.
+        SOURCE: rows.column(SOURCE),
+        RAW: rows.column(RAW),
     }
     order = pc.sort_indices(pa.table(sort_keys), sort_keys=[(name, "ascending") for name in sort_keys])
     added = [_KEY, _IS_QUARANTINED, _IS_OUTCOME]

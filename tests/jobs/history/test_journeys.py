@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from bucket_lake import BucketLake
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -15,11 +16,16 @@ from hypothesis import strategies as st
 from random_exposures import day, random_exposures
 
 import lakehouse.journeys
+from jobs import build_journeys
 from jobs.history import bucket_exposures, bucket_journeys, journey_summaries
+from jobs.history.resume import newest_fresh_journeys_day
 from jobs.quality.day_rules import day_bounds_ms
 from lakehouse.journeys import read_journeys, snapshot_before
+from lakehouse.manifest import DAYS_READ
 from lakehouse.storage.data_files import read_file
+from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset, get_dataset
+from schemas.errors import UserError
 from schemas.steps import MEMORY_STEPS
 from schemas.tables import JOURNEYS
 from schemas.tables.journeys import journeys
@@ -128,22 +134,56 @@ def changed_users(frame: pd.DataFrame, dataset: Dataset, date: str) -> set[int]:
     return changed
 
 
-def test_the_query_of_the_docs_reads_all_users(tmp_path):
+def test_journeys_are_stale_if_exposures_come_while_they_are_built(tmp_path):
+    dataset = get_dataset("criteo")
+    frame = random_exposures(dataset, users=20, rows=90, days=3, seed=4)
+    lake = BucketLake(tmp_path, dataset, frame[frame.index % 5 > 0])
+    edition = build_journeys.present_edition(lake.lake, dataset, day(2))
+    job = build_journeys.journey_job(lake.lake, dataset, day(2), None)
+    stored = list(job(0))
+    lake.publish_exposures(day(1), frame)
+    build_journeys.publish(lake.lake, job, {date: (file,) for _, date, file in stored}, edition)
+    assert newest_fresh_journeys_day(lake.lake, dataset, day(3)) == day(0)
+    lake.update_journeys(day(2))
+    assert newest_fresh_journeys_day(lake.lake, dataset, day(3)) == day(2)
+
+
+def test_changed_rows_are_not_read_without_all_rows_before_them(tmp_path):
+    """A lake of a version in which each partition has all users, of which the first day is then built again."""
+    dataset = get_dataset("criteo")
+    lake = BucketLake(tmp_path, dataset, random_exposures(dataset, users=20, rows=90, days=4, seed=4))
+    lake.publish_journeys(day(1))
+    lake.update_journeys(day(2))
+    first, second = (lake.lake[JOURNEYS, dataset, day(k)] for k in (1, 2))
+    assert second.require().days[-2:] == [day(1), day(2)]
+    with work_folder() as work:
+        pq.write_table(first.read(), work / "part-0.parquet")
+        first.publish(work, inputs=first.manifest.inputs, code="0", counts={DAYS_READ: 2})
+    if second.manifest.days[0] == day(1):
+        with pytest.raises(UserError, match=rf"on {day(1)} were published again with changed rows alone"):
+            second.require()
+
+
+@pytest.mark.parametrize("number", range(DAYS))
+def test_the_query_of_the_docs_reads_all_users(tmp_path, number):
+    """Whether a snapshot is near or far, and not the days before it, which may be stale."""
     dataset = get_dataset("kuairand")
     frame = random_exposures(dataset, users=40, rows=120, days=DAYS, seed=3)
     lake = BucketLake(tmp_path / "lake", dataset, frame)
-    lake.update_journeys(lake.days[-1])
+    for date in lake.days:
+        lake.update_journeys(date)
     text = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
     query = re.search(r"## Journeys as of a day.*?```python\n(.*?)```", text, re.DOTALL)[1]
     settings_of_docs = 'LAKE, DATASET, DAY = "lake", "kuairand", "2022-04-24"'
     assert settings_of_docs in query
     names: dict[str, Any] = {}
     exec(
-        query.replace(settings_of_docs, f"LAKE, DATASET, DAY = {str(tmp_path / 'lake')!r}, 'kuairand', {day(3)!r}"),
+        query.replace(
+            settings_of_docs, f"LAKE, DATASET, DAY = {str(tmp_path / 'lake')!r}, 'kuairand', {day(number)!r}"
+        ),
         names,
     )
     columns = ["user_id", "memory", "seen_cost_nano", "session"]
     rows = names["journeys"].order("user_id").select(*columns).to_arrow_table()
-    expected = pa.concat_tables(read_journeys(lake.lake, dataset, day(3), columns))
-    assert len(lake.lake[JOURNEYS, dataset, day(3)].read()) < len(expected)
+    expected = pa.concat_tables(read_journeys(lake.lake, dataset, day(number), columns))
     assert rows.to_pylist() == expected.to_pylist()

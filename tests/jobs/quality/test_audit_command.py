@@ -15,8 +15,9 @@ from jobs.quality.audit_results import Audit, stored_audits
 from jobs.quality.audits import audit_partition
 from jobs.reports.data_docs import INDEX
 from lakehouse.lake import Lake
+from lakehouse.manifest import DAYS_READ
 from schemas.dataset import get_dataset
-from schemas.days import UNDATED
+from schemas.days import UNDATED, day_before
 from schemas.errors import UserError
 
 
@@ -112,3 +113,22 @@ def test_the_quarantine_may_be_empty_and_its_undated_rows_are_audited(lake, monk
     write_partition(lake, table, contract, [rows[0] | {"reason": ""}], ds=UNDATED, counts={"rows_in": 9})
     with pytest.raises(UserError, match="failed its audit"):
         run(monkeypatch, lake, *arguments)
+
+
+def test_earlier_days_that_are_read_with_a_day_are_audited_until_they_have_passed(lake, monkeypatch, capsys):
+    """A day of journeys with changed rows alone counts on the snapshot before it."""
+    earlier = day_before(DAY)
+    dataset = get_dataset("criteo")
+    table, rows = sample("journeys", dataset)
+    write_partition(lake, table, dataset, rows, ds=earlier)
+    write_partition(lake, table, dataset, rows, counts={DAYS_READ: 2})
+    arguments = ("--dataset", "criteo", "--table", "journeys", "--from", DAY, "--to", DAY)
+    with pytest.raises(UserError, match=f"^journeys/criteo/{earlier} failed its audit"):  # its steps are of the future
+        run(monkeypatch, lake, *arguments)
+    write_partition(lake, table, dataset, [], ds=earlier)
+    capsys.readouterr()
+    run(monkeypatch, lake, *arguments)
+    audited_days = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "/criteo/" in line]
+    assert audited_days == [f"pass journeys/criteo/{day}" for day in (earlier, DAY)]
+    run(monkeypatch, lake, *arguments)
+    assert f"journeys/criteo/{earlier}" not in capsys.readouterr().out

@@ -18,7 +18,7 @@ from jobs.raw.files import RawFiles, find_raw_files
 from jobs.raw.fingerprints import Fingerprint, RowGroup, combined
 from jobs.raw.index import event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED_ROW
-from jobs.raw.log import COUNT, USABLE, LogBlocks, NeededDays, Partitions, RawLog, ReadLog, usable_rows_by_day
+from jobs.raw.log import COUNT, USABLE, NeededDays, Partitions, RawLog, ReadLog, usable_rows_by_day
 from jobs.raw.reader import read
 from jobs.raw.rows import grouped, joined, read_tasks
 from jobs.spark.blocks import Block
@@ -137,16 +137,6 @@ def test_only_needed_rows_are_sent(criteo_files):
     assert {day for _, day in counts} == {DAYS[1]}
 
 
-class Blocks(LogBlocks):
-    """Blocks of which only the reasons are known."""
-
-    def __init__(self, reasons: Counter[str]) -> None:
-        object.__setattr__(self, "_reasons", reasons)
-
-    def reasons(self) -> Counter[str]:
-        return self._reasons  # type: ignore[attr-defined]
-
-
 def fingerprints_of(**rows: int):
     kinds = {"usable": (False, False), "quarantined": (True, False), "outcomes": (False, True)}
     return {RowGroup("a", "2024-05-01", *kinds[kind]): Fingerprint(number, 1, 1) for kind, number in rows.items()}
@@ -163,12 +153,12 @@ def fingerprints_of(**rows: int):
 )  # fmt: skip
 def test_a_log_without_an_exposure_is_an_error_that_says_why(rows, reasons, problem):
     with pytest.raises(UserError, match=problem):
-        usable_rows_by_day(Blocks(Counter(reasons)), fingerprints_of(**rows))
+        usable_rows_by_day(fingerprints_of(**rows), lambda: Counter(reasons))
 
 
 def test_only_exposures_count_for_the_days_of_a_log():
     rows = fingerprints_of(usable=4, quarantined=2, outcomes=1)
-    assert usable_rows_by_day(Blocks(Counter()), rows) == {"2024-05-01": 4}
+    assert usable_rows_by_day(rows, Counter) == {"2024-05-01": 4}
 
 
 @pytest.fixture

@@ -79,3 +79,15 @@ def test_any_other_error_is_unchanged_and_may_be_tried_again():
 )
 def test_a_full_disk(error):
     assert "the disk is full" in str(explain_failure(error))
+
+
+@pytest.mark.parametrize("line", ["MemoryError", "pyarrow.lib.ArrowMemoryError: malloc of size 9 failed"])
+def test_a_worker_without_memory_is_one_line(line):
+    assert "too little memory" in str(explain_failure(in_worker(line)))
+
+
+def test_a_worker_that_was_killed_is_one_line():
+    end_of_stream = JavaError("java.io.EOFException")
+    error = explain_failure(spark_error(JavaError("org.apache.spark.SparkException", "crashed", end_of_stream)))
+    assert type(error) is UserError
+    assert "too little memory" in str(error)

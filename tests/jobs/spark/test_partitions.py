@@ -6,9 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.spark import partitions
 from jobs.spark.buckets import BucketWriter, StoredFile, files_by_day
-from jobs.spark.partitions import commit_built_days
+from jobs.spark.partitions import commit_built_days, day_chunks
 from lakehouse.lake import Lake
+from lakehouse.storage.delta_table import DataFile
 from schemas.contract import Column, Table
 from schemas.dataset import get_dataset
 
@@ -66,3 +68,14 @@ def test_a_day_without_rows_is_empty_not_absent(tmp_path):
     lake = Lake(tmp_path)
     assert [manifest.rows for manifest in publish(lake, []).values()] == [0, 0]
     assert lake.days("squares", "kuairand") == DAYS
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunks"),
+    [([], []), ([3, 4, 1, 9, 1], [[0], [1, 2], [3], [4]]), ([1, 1, 1, 1], [[0, 1, 2], [3]]), ([0, 5], [[0, 1]])],
+)
+def test_days_are_in_chunks_of_a_few_days_and_of_rows_that_fit_into_the_memory(monkeypatch, rows, chunks):
+    monkeypatch.setattr(partitions, "_ROWS_PER_CHUNK", 5)
+    monkeypatch.setattr(partitions, "DAYS_PER_WRITE", 3)
+    files = {str(day): (DataFile("part-0", 1, number), DataFile("part-1", 1, 0)) for day, number in enumerate(rows)}
+    assert day_chunks(files) == [list(map(str, days)) for days in chunks]

@@ -134,3 +134,12 @@ def test_rows_of_a_log_are_joined_in_any_order(seed):
     assert views == {(1, 2 * HOUR_MS, None), (3, 5 * HOUR_MS, 4 * HOUR_MS), (4, None, None)}
     lone = [row["exposed_at_ms"] // HOUR_MS for row in table.to_pylist() if row[REASON]]
     assert lone == [6]  # more than two hours after the view
+
+
+def test_which_copy_of_a_lone_outcome_is_quarantined_does_not_depend_on_the_order_of_files():
+    copies = [event(2, "addtocart") | {REASON: None, RAW: raw, SOURCE: name} for raw, name in
+              ((b"x", "a.csv"), (b"x", "b.csv"), (b"w", "b.csv"))]  # fmt: skip
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        table = pa.Table.from_pylist([copies[k] for k in order], typed_schema(EVENTS.log))
+        joined_rows = join_outcomes(log_rows(table, EVENTS, {}), EVENTS, 0).to_pylist()
+        assert [(row[SOURCE], row[RAW]) for row in joined_rows if row[REASON]] == [("a.csv", b"x")]
