@@ -28,7 +28,7 @@ from schemas.errors import EXIT_TRY_AGAIN, Busy, UserError
 # The others wait while the first process encodes, perhaps a long history. The launcher detects dead processes.
 _TIMEOUT = timedelta(hours=6)
 _END_DELAY_S = 2.0
-_LAUNCHER_DELAY_S = 10  # at most, until the launcher ends the other processes after one has died
+_LAUNCHER_DELAY_S = 60  # at most, until the launcher ends the other processes after one has died
 _PR_SET_PDEATHSIG = 1  # see man prctl (Linux)
 
 T = TypeVar("T")
