@@ -23,7 +23,7 @@ from lakehouse.storage.data_files import local_file, open_parquet, part_of
 from schemas.dataset import Dataset
 from schemas.tables import JOURNEYS
 
-SNAPSHOT_DAYS = 32
+SNAPSHOT_DAYS = 8
 _EPOCH = date(1970, 1, 1)
 _LATEST_MS = "memory.list.element.exposed_at_ms"
 
