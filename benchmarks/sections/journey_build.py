@@ -26,7 +26,7 @@ _SEQUENCES, _JOURNEYS, _POLARS = "raw to sequences", "raw to journeys", "Polars"
 TEXT = """\
 Each size is a generated log in the Criteo layout, one text file of 30 days with 20 rows per user. *Raw to sequences* is
 the history run without its audits and without the fit of the feature spec: `build_exposures` and `build_sequences`,
-each with a start of Spark of its own, which is counted, on 2 cores with 4 GiB for the driver's heap. *Raw to journeys*
+each of which starts Spark, which is counted, on 2 cores with 4 GiB for the driver's heap. *Raw to journeys*
 is `build_exposures` and `build_journeys`. The output of Polars resembles the table `journeys`: one row per user. Polars
 parses all columns, groups the rows by user in order of time, keeps users with at least 10 exposures, takes the last 20
 exposures of each as arrays, splits by a hash of the user and writes Parquet. It does not refuse broken rows, search
