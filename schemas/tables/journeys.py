@@ -1,10 +1,10 @@
 """One row per user, as of the end of day ds: the latest steps, and everything that is known for the next step.
 
 A partition has the users whose journey changed on ds: with an exposure, or with a late gain that became known. Every
-eighth day it has all users with an exposure so far (lakehouse.journeys, which reads all users as of a day). `memory` is a
-list of the latest steps, oldest first. `next_step` has the inputs of a step at the end of the day: the nightly scoring
-predicts from it, and the journeys of the next day continue from it. Its context columns (hour, ...) repeat the values
-of the latest exposure, because those of the next exposure are not known yet.
+eighth day it has all users with an exposure so far (lakehouse.journeys, which reads all users as of a day). `memory` is
+a list of the latest steps, oldest first. `next_step` has the inputs of a step at the end of the day: the nightly
+scoring predicts from it, and the journeys of the next day continue from it. Its context columns (hour, ...) repeat the
+values of the latest exposure, because those of the next exposure are not known yet.
 """
 
 from schemas.contract import Column, Table
