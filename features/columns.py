@@ -20,6 +20,11 @@ def distinct_codes(values: pa.ChunkedArray) -> Ints:
     return to_ints(encoded.indices)
 
 
+def numbers_in_order(values: pa.ChunkedArray) -> Ints:
+    """[N]: the number of each value among the distinct values, from 0, in ascending order: texts by their bytes."""
+    return to_ints(pc.rank(values, tiebreaker="dense")) - 1
+
+
 def stacked(upper: Any, lower: Any) -> pa.ChunkedArray:
     """The values of `upper`, then those of `lower`, cast to the type of `upper`."""
     chunks = [

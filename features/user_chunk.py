@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import NO_ROW, Ints, Mask, filled_ints, row_indices, to_ints
+from features.columns import NO_ROW, Ints, Mask, filled_ints, numbers_in_order, row_indices, to_ints
 
 DS, SUMMARY = "ds", "_summary"
 # Columns of `journeys` that the inputs of later steps need, in addition to the remembered steps and the next one.
@@ -84,7 +84,7 @@ class UserChunk:
     def from_all_users(cls, exposures: pa.Table, summaries: pa.Table, as_of_ms: int) -> "UserChunk":
         """The users of the exposures and those of the summaries, both in the order of users. See from_exposures."""
         user_id = pa.chunked_array([*summaries.column("user_id").chunks, *exposures.column("user_id").chunks])
-        number = to_ints(pc.rank(user_id, tiebreaker="dense")) - 1
+        number = numbers_in_order(user_id)
         summary_user, user_N = np.split(number, [len(summaries)])
         _, first_row_U = np.unique(number, return_index=True)
         summary_row_U = np.full(len(first_row_U), NO_ROW)

@@ -10,7 +10,7 @@ import sys
 
 from jobs.raw.files import find_raw_files
 from jobs.raw.index import event_views
-from jobs.raw.log import NeededDays, RawLog, usable_rows_by_day
+from jobs.raw.log import NO_ROWS, RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import require_usable
 from jobs.spark.context import spark_context
@@ -31,7 +31,7 @@ def main() -> None:
     files = find_raw_files(dataset, args.raw)
     with spark_context(f"days of {dataset.name}") as spark:
         log, names = RawLog(spark, dataset, files), {n for view in event_views(dataset) for n in files[view].by_name}
-        fingerprints = log.blocks(names, NeededDays(frozenset(), ("", ""))).fingerprints()
+        fingerprints = log.blocks(names, NO_ROWS).fingerprints()
         usable = usable_rows_by_day(fingerprints, lambda: log.blocks(names).reasons())
     calendar = LogCalendar(usable, dataset.quality)
     first_day, last_day = calendar.days(few_rows=args.accept_few_rows)

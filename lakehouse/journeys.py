@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.columns import Ints, Mask, filled_ints, to_ints
+from features.columns import Ints, Mask, filled_ints, numbers_in_order, to_ints
 from features.figures import NEVER, gap_s, since_s
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import ROWS_PER_READ
@@ -88,7 +88,7 @@ class NewestRows:
         self._files = files
         ids = [column for file in files for column in [_read(file, "user_id")]]
         all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], ids[0].type)
-        user = to_ints(pc.rank(all_ids, tiebreaker="dense")) - 1
+        user = numbers_in_order(all_ids)
         _, first_row_U = np.unique(user, return_index=True)
         self.user_id = all_ids.take(pa.array(first_row_U))
         self._user_of_rows = np.split(user, np.cumsum([len(column) for column in ids])[:-1])

@@ -72,11 +72,6 @@ def newest_fresh_day(lake: Lake, table: str, dataset: Dataset, day: str, this_co
     return max((earlier for earlier in published if fresh.issuperset(manifests[earlier].days)), default=None)
 
 
-def days_before(lake: Lake, dataset: Dataset, day: str) -> list[str]:
-    """The published days of exposures before this day, oldest first."""
-    return [d for d in lake.days(EXPOSURES, dataset) if d < day]
-
-
 def unused_tables(lake: Lake, dataset: Dataset) -> set[str]:
     """The tables of scoring that no method of this lake makes, and the tables that are built from them.
 

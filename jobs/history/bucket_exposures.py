@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from features.columns import Ints, to_ints
+from features.columns import Ints, numbers_in_order
 from features.user_chunk import DS
 from lakehouse.arrow_types import in_schema, stored_schema
 from lakehouse.storage.data_files import read_file
@@ -45,7 +44,7 @@ def exposures_of_bucket(folder: str, files: Mapping[str, DataFile], dataset: Dat
 
 def in_order(rows: pa.Table) -> pa.Table:
     """Exposures by user, time and exposure_id. Raises UserError for a user with more than MAX_ROWS_OF_A_USER."""
-    user_N = user_numbers(rows.column("user_id"))
+    user_N = numbers_in_order(rows.column("user_id"))
     if len(rows) and np.bincount(user_N).max() > MAX_ROWS_OF_A_USER:
         user_id = rows.column("user_id")[int(np.argmax(user_N == np.bincount(user_N).argmax()))]
         raise UserError(
@@ -58,14 +57,9 @@ def in_order(rows: pa.Table) -> pa.Table:
 
 def whole_users(rows: pa.Table) -> Iterator[pa.Table]:
     """Exposures that are in order, in chunks of whole users."""
-    user_N = user_numbers(rows.column("user_id"))
+    user_N = numbers_in_order(rows.column("user_id"))
     for users in user_spans(np.bincount(user_N)):
         yield rows.slice(*rows_of(users, user_N))
-
-
-def user_numbers(user_id: pa.ChunkedArray) -> Ints:
-    """[N]: the number of each row's user, from 0, in the order of the ids: texts by their bytes, as Spark sorts."""
-    return to_ints(pc.rank(user_id, tiebreaker="dense")) - 1
 
 
 def user_spans(exposures_U: Ints, journeys_U: Ints | None = None, max_journeys: int = 0) -> Iterator[range]:

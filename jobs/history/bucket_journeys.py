@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from features.columns import numbers_in_order
 from features.user_chunk import DS, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
-from jobs.history.bucket_exposures import exposures_of_bucket, rows_of, user_numbers, user_spans
+from jobs.history.bucket_exposures import exposures_of_bucket, rows_of, user_spans
 from jobs.history.journey_summaries import JOURNEYS_PER_READ, earlier_journeys
 from jobs.history.journeys import journeys_after
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
@@ -71,7 +72,7 @@ class JourneyJob:
         """
         exposures = exposures_of_bucket(self.folders[EXPOSURES], files, self.dataset)
         known = earlier_journeys(newest, self.dataset, exposures, None if has_all_users else as_of_ms)
-        user_JN = user_numbers(pa.chunked_array([*known.user_id.chunks, *exposures.column("user_id").chunks]))
+        user_JN = numbers_in_order(pa.chunked_array([*known.user_id.chunks, *exposures.column("user_id").chunks]))
         user_J, user_N = np.split(user_JN, [len(known.user_id)])
         users = user_JN.max(initial=-1) + 1
         journeys_U, exposures_U = (np.bincount(user, minlength=users) for user in (user_J, user_N))

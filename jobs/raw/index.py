@@ -31,7 +31,7 @@ from schemas.tables import EXPOSURES, exposures
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
-    "contract_sql.py", "identity.py", "joins/groups.py", "joins/lookups.py",
+    "contract_sql.py", "identity.py", "joins/lookups.py",
     "files.py", "fingerprints.py", "row_work.py", "rows.py", "sql/tree.py",
     *(f"reader/{name}.py" for name in (
         "decompress", "delimited", "fields", "json_lines", "open_file", "parquet_files",

@@ -88,6 +88,9 @@ class NeededDays:
         return rows.filter(is_needed)
 
 
+NO_ROWS = NeededDays(frozenset(), ("", ""))
+
+
 def is_undated(day: pa.ChunkedArray, span: tuple[str, str]) -> pa.ChunkedArray:
     """Which days are null, or outside the span."""
     first, last = span

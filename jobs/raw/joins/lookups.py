@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from jobs.raw.contract_sql import first_line, select
 from jobs.raw.files import RawFiles
-from jobs.raw.joins.groups import first_rows
 from jobs.raw.reader.open_file import open_raw_file
 from jobs.raw.reader.read import read_file
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
@@ -122,7 +121,7 @@ def one_row_per_key(table: pa.Table, lookup: Lookup) -> pa.Table:
 
     table: all rows of its keys, sorted by the key, the newest first.
     """
-    first = first_rows(table.column(lookup.key))
+    first = _first_rows(table.column(lookup.key))
     is_first = first == np.arange(len(table))
     values = [name for name in table.column_names if name not in (SOURCE, _AGE)]
     differs = _differs(table, values, first)
@@ -147,6 +146,13 @@ def _differs(table: pa.Table, names: Sequence[str], first: np.ndarray) -> np.nda
         unequal = pc.fill_null(pc.not_equal(value, first_value), pc.xor(value.is_null(), first_value.is_null()))
         differs[repeats] |= unequal.to_numpy()
     return differs
+
+
+def _first_rows(keys: pa.ChunkedArray) -> np.ndarray:
+    """For each row the place of the first row with its key. keys: sorted, without nulls."""
+    values = keys.to_numpy(zero_copy_only=False)
+    starts = np.append(True, values[1:] != values[:-1])
+    return np.maximum.accumulate(np.where(starts, np.arange(len(values)), 0))
 
 
 def _notes(by_key: pa.Table, without_key: pa.Table, lookup: Lookup) -> Iterator[str]:
