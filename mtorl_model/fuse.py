@@ -1,13 +1,18 @@
 """Rank candidates by their predictions and the users' fusion weights.
 
 python -m mtorl_model.fuse --dataset D --lake DIR --day DAY --candidates candidates.parquet --out ranked.parquet
+    [--explored explored.parquet]
 
 `python -m mtorl_model.predict --method unified_rl` writes such candidates.
 
 The file of candidates has a row for each candidate of a user: user_id, the columns predicted_<objective> (0 to 1, for
-each objective of the contract), and any others. The result has its rows in their order, with `fused_score` (the
-logarithm of equation 1 of UnifiedRL) and `fused_rank` (1 is the best of the user; equal scores keep their order).
-For a user without weights all objectives count the same; the column `fused_by` has the model, or `equal_weights`.
+each objective of the contract), and any others. With a column request_id, each request is a list of its own, else each
+user. The result has its rows in their order, with `fused_score` (the logarithm of equation 1 of UnifiedRL) and
+`fused_rank` (1 is the best of the list; equal scores keep their order). For a user without weights all objectives count
+the same; the column `fused_by` has the model, or `equal_weights`.
+
+--explored: rank each request by weights drawn from the box around its user's (equation 3), and write them to this file
+with their propensity, a row for each request. The same request gets the same weights again on the same day.
 
 Shapes: N candidates, I objectives.
 """
@@ -23,6 +28,7 @@ import pyarrow.compute as pc
 from lakehouse.arguments import dataset_of, day_parser, lake_of
 from lakehouse.reading import read_tables
 from mtorl_model.inference.candidate_files import read_candidate_file, write_candidate_file
+from mtorl_model.inference.explored_fusion import explored_weights
 from mtorl_model.methods.unified_rl.fusion import biases_of, fused_logs, powers_of
 from schemas.dataset import Dataset
 from schemas.days import checked_day
@@ -36,29 +42,29 @@ EQUAL_WEIGHTS = "equal_weights"
 _FUSED = ("fused_score", "fused_rank", "fused_by")  # the columns that fuse adds
 
 
-def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
-    """The candidates with fused_score, fused_rank and fused_by. weights: rows of `fusion_weights`.
+def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset, key: str = "user_id") -> pa.Table:
+    """The candidates with fused_score, fused_rank and fused_by.
 
-    Columns of an earlier fusion are replaced. Raises UserError if a column is missing, a prediction is not a number
-    from 0 to 1, or the users are not of the lake's type.
+    weights: rows of `fusion_weights`, or those of explored_weights with the key request_id. Columns of an earlier
+    fusion are replaced. Raises UserError if a column is missing, a prediction is not a number from 0 to 1, or the users
+    are not of the lake's type.
     """
     candidates = candidates.select([name for name in candidates.column_names if name not in _FUSED])
     names = [objective.name for objective in dataset.objectives]
     predicted = [f"predicted_{name}" for name in names]
     if missing := sorted({"user_id", *predicted} - {*candidates.column_names}):
         raise UserError(f"the candidates lack the column {', '.join(missing)}: name the predictions like this")
+    if unnamed := candidates.column(list_column(candidates)).null_count:
+        raise UserError(f"{unnamed:,} candidates have no {list_column(candidates)}: give each the one it belongs to")
     try:
         columns = [candidates.column(name).cast(pa.float64()).to_numpy() for name in predicted]
-        user_id = candidates.column("user_id").cast(weights.schema.field("user_id").type)
+        key_N = candidates.column(key).cast(weights.schema.field(key).type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"the candidates have a column of another type than the lake: {error}") from error
     predictions_NI = np.column_stack(columns)
     if not ((predictions_NI >= 0) & (predictions_NI <= 1)).all():
         raise UserError("a prediction of the candidates is not a number from 0 to 1")
-    row_N = pc.index_in(
-        user_id,
-        value_set=weights.column("user_id").combine_chunks(),
-    ).combine_chunks()
+    row_N = pc.index_in(key_N, value_set=weights.column(key).combine_chunks()).combine_chunks()
     is_known_N, row_N = np.asarray(row_N.is_valid()), np.asarray(row_N.fill_null(0))
     equal_D = np.zeros(2 * len(names))
     power_NI = _weights(weights, map(power_column, names), row_N, is_known_N, powers_of(equal_D))
@@ -67,9 +73,14 @@ def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset) -> pa.Table:
     version = weights.column("model_version")[0].as_py() if len(weights) else EQUAL_WEIGHTS
     return (
         candidates.append_column(_FUSED[0], pa.array(score_N))
-        .append_column(_FUSED[1], pa.array(_ranks(candidates.column("user_id"), score_N)))
+        .append_column(_FUSED[1], pa.array(_ranks(candidates.column(list_column(candidates)), score_N)))
         .append_column(_FUSED[2], pa.array(np.where(is_known_N, version, EQUAL_WEIGHTS)))
     )
+
+
+def list_column(candidates: pa.Table) -> str:
+    """The column whose values say which candidates are ranked against each other."""
+    return "request_id" if "request_id" in candidates.column_names else "user_id"
 
 
 def _weights(
@@ -84,28 +95,48 @@ def _weights(
     return np.where(is_known_N[:, None], users_NI, equal_NI)
 
 
-def _ranks(user_id: pa.ChunkedArray, score_N: Floats) -> npt.NDArray[np.int64]:
-    """[N]: the place of each candidate among those of its user, from 1."""
-    user_N = np.asarray(user_id.combine_chunks().dictionary_encode().indices)
-    order_N = np.lexsort((np.arange(len(score_N)), -score_N, user_N))
+def _ranks(list_id: pa.ChunkedArray, score_N: Floats) -> npt.NDArray[np.int64]:
+    """[N]: the place of each candidate in its list, from 1."""
+    list_N = np.asarray(list_id.combine_chunks().dictionary_encode().indices)
+    order_N = np.lexsort((np.arange(len(score_N)), -score_N, list_N))
     place_N = np.empty(len(score_N), np.int64)
-    _, start_N, count_N = np.unique(user_N[order_N], return_index=True, return_counts=True)
+    _, start_N, count_N = np.unique(list_N[order_N], return_index=True, return_counts=True)
     place_N[order_N] = np.arange(len(score_N)) - np.repeat(start_N, count_N) + 1
     return place_N
+
+
+def explored(candidates: pa.Table, weights: pa.Table, dataset: Dataset, day: str) -> tuple[pa.Table, pa.Table]:
+    """The candidates ranked by weights drawn for each request, and these weights (explored_weights)."""
+    if "request_id" not in candidates.column_names:
+        raise UserError("the candidates lack the column request_id: weights are drawn for each request")
+    try:
+        user_id = candidates.column("user_id").cast(weights.schema.field("user_id").type)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"the candidates lack a user_id of the lake's type: {error}") from error
+    requests = pa.table({"request_id": candidates.column("request_id"), "user_id": user_id})
+    drawn = explored_weights(requests, weights, dataset, day)
+    return fuse(candidates, drawn, dataset, key="request_id"), drawn
 
 
 def main() -> None:
     parser = day_parser(__doc__)
     parser.add_argument("--candidates", required=True, type=Path, metavar="FILE")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--explored", type=Path, metavar="FILE", help="explore, and write what was drawn to this file")
     args = parser.parse_args()
-    lake, dataset = lake_of(args), dataset_of(args)
-    partition = lake[FUSION_WEIGHTS, dataset, checked_day(args.day)]
+    lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
+    partition = lake[FUSION_WEIGHTS, dataset, day]
     partition.require()
     candidates = read_candidate_file(args.candidates)
     names = [f(o.name) for f in (power_column, bias_column) for o in dataset.objectives]
-    weights = pa.concat_tables(read_tables([partition], ["user_id", *names, "model_version"]))
-    ranked = fuse(candidates, weights, dataset)
+    weights = pa.concat_tables(read_tables([partition], ["user_id", *names, "half_width", "model_version"]))
+    if args.explored:
+        ranked, drawn = explored(candidates, weights, dataset, day)
+        # The log comes first: what is served without a propensity teaches nothing.
+        write_candidate_file(args.explored, drawn, {})
+        print(f"{len(drawn):,} requests explored: {args.explored}")
+    else:
+        ranked = fuse(candidates, weights, dataset)
     write_candidate_file(args.out, ranked, {})
     known = pc.sum(pc.not_equal(ranked.column("fused_by"), EQUAL_WEIGHTS)).as_py() or 0
     print(f"{len(ranked):,} candidates ranked, {len(ranked) - known:,} of users without weights: {args.out}")

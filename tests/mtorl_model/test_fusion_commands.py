@@ -25,6 +25,7 @@ from mtorl_model.methods.unified_rl.method import UnifiedRL
 from schemas.errors import UserError
 from schemas.splits import SPLITS
 from schemas.tables import EXPOSURES, FUSION_EXPOSURES, FUSION_WEIGHTS, JOURNEYS, PREQUENTIAL, PROMOTIONS
+from schemas.tables.candidates.fusion_exposures import REWARDS, fusion_exposures
 
 METHOD = ("--method", "unified_rl")
 TINY = ("--set", "gain_iterations=10", "--set", "steps=20", "--set", "rounds=1", "--set", "critics=2",
@@ -128,6 +129,26 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     fused_by = pq.read_table(tmp_path / "ranked.parquet").column("fused_by").to_pylist()
     assert fused_by == [version] * 4 + [fuse.EQUAL_WEIGHTS]
 
+    # A service explores: each request has weights of its own, which are logged with their propensity.
+    requests = pq.read_table(tmp_path / "predicted.parquet").append_column("request_id", pa.array(list("aabcd")))
+    pq.write_table(requests.set_column(requests.column_names.index("user_id"), "user_id", pa.array(
+        [users[0], users[0], *users[2:]], pa.int64())), tmp_path / "predicted.parquet")  # fmt: skip
+    run(fuse, monkeypatch, lake, "--day", DAYS[-1], *files, "--explored", str(tmp_path / "explored.parquet"))
+    assert "3 requests explored" in capsys.readouterr().out
+    drawn = pq.read_table(tmp_path / "explored.parquet")
+    logged = {column.name for column in fusion_exposures(CRITEO).columns} - {"draw", "behaviour", *REWARDS}
+    assert logged < {*drawn.column_names}
+    centres = {row["user_id"]: row for row in weights.to_pylist()}
+    for row in drawn.to_pylist():
+        centre = centres[row["user_id"]]
+        assert row["behaviour_power_click"] == pytest.approx(centre["power_click"])
+        assert row["behaviour_bias_click"] == pytest.approx(centre["bias_click"])
+        assert 0 < abs(row["power_click"] - centre["power_click"]) <= 0.15
+        assert row["propensity"] >= (1 / 0.3) ** 4 - 1e-6
+    ranked = pq.read_table(tmp_path / "ranked.parquet")
+    assert ranked.column("fused_rank").to_pylist() in ([1, 2, 1, 1, 1], [2, 1, 1, 1, 1])
+    assert ranked.column("fused_by").to_pylist() == fused_by
+
 
 def rows(lake: Lake, table: str, day: str = DAYS[-1]) -> list[dict[str, Any]]:
     return pq.ParquetFile(lake[table, CRITEO, day].files()[0]).read().to_pylist()
@@ -157,6 +178,38 @@ def test_fuse_ranks_the_candidates_of_each_user_by_equation_1() -> None:
     assert fuse.fuse(ranked, weights_of([8, 7], [1.0, 2.0]), CRITEO) == ranked  # an earlier fusion is replaced
 
 
+def test_explored_weights_rank_the_candidates_of_their_request() -> None:
+    candidates = pa.table({
+        "request_id": [1, 1, 2, 2, 3], "user_id": [7, 7, 7, 7, 9],
+        "predicted_click": [0.1, 0.5, 0.4, 0.5, 0.4], "predicted_conversion": [0.1, 0.1, 0.02, 0.1, 0.02],
+    })  # fmt: skip
+    weights = weights_of([8, 7], [1.0, 1.95]).append_column("half_width", pa.array([0.15, 0.15]))
+    ranked, drawn = fuse.explored(candidates, weights, CRITEO, "2026-03-01")
+    assert drawn.column("request_id").to_pylist() == [1, 2]
+    # The box is cut at the largest power, 2, and at the smallest bias, 0; in the two other dimensions it is .3 wide.
+    assert drawn.column("propensity").to_pylist() == pytest.approx([1 / (0.2 * 0.15 * 0.3 * 0.3)] * 2)
+    for number, power_click, power_conversion, bias_click, bias_conversion in zip(
+        [0, 2], *(drawn.column(name).to_pylist() for name in ("power_click", "power_conversion", "bias_click",
+        "bias_conversion")), strict=True,
+    ):  # fmt: skip
+        assert 1.8 <= power_click <= 2.0
+        row = candidates.slice(number, 1).to_pylist()[0]
+        score = (row["predicted_click"] + bias_click) ** power_click
+        score *= (row["predicted_conversion"] + bias_conversion) ** power_conversion
+        assert ranked.column("fused_score")[number].as_py() == pytest.approx(np.log(score))
+    assert drawn.column("power_click")[0] != drawn.column("power_click")[1]
+    assert ranked.column("fused_rank").to_pylist() == [2, 1, 2, 1, 1]
+    assert ranked.column("fused_by").to_pylist() == ["u/1"] * 4 + [fuse.EQUAL_WEIGHTS]
+
+    two_users = candidates.set_column(1, "user_id", pa.array([7, 8, 7, 7, 9]))
+    with pytest.raises(UserError, match="belongs to two users"):
+        fuse.explored(two_users, weights, CRITEO, "2026-03-01")
+    with pytest.raises(UserError, match="lack the column request_id"):
+        fuse.explored(candidates.drop_columns("request_id"), weights, CRITEO, "2026-03-01")
+    with pytest.raises(UserError, match="no weights to explore around"):
+        fuse.explored(candidates, weights.slice(0, 0), CRITEO, "2026-03-01")
+
+
 def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
     weights = weights_of([1], [1.0])
     with pytest.raises(UserError, match="lack the column predicted_click, predicted_conversion"):
@@ -169,6 +222,11 @@ def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
         rows_of = pa.table({"user_id": [1], "predicted_click": [0.5], "predicted_conversion": [0.1], **wrong})
         with pytest.raises(UserError, match="another type than the lake"):
             fuse.fuse(rows_of, weights, CRITEO)
+    rows_of = pa.table({
+        "user_id": [1, 1], "request_id": ["a", None], "predicted_click": [0.5, 0.5], "predicted_conversion": [0.1, 0.1],
+    })  # fmt: skip
+    with pytest.raises(UserError, match="1 candidates have no request_id"):
+        fuse.fuse(rows_of, weights, CRITEO)
 
 
 def fusion(power_NI: np.ndarray, bias_NI: np.ndarray | None = None) -> FusedScores:
