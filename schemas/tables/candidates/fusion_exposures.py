@@ -1,10 +1,11 @@
 """One row per explored action: a ranking of a request of the day, drawn around the behaviour policy, with its reward.
 
-The daily run draws the actions and ranks the exposures that the day's users were shown, because these logs have no action of a service
-(mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the behaviour policy's ranking of the
-same list, and raised by a constant so that it is at least 0. The day's step of progressive training learns from exactly
-the rows of training users; the rows of other users serve to estimate what a policy earns. While the day's own outcomes
-may still follow, as conversions do, the step learns from requests of earlier days whose outcomes are final.
+The daily run draws the actions and ranks the exposures that the day's users were shown, because these logs do not say
+by which weights a service ranked (mtorl_model/methods/unified_rl/chain/replay.py). A reward is counted from that of the
+behaviour policy's ranking of the same list, and raised by a constant so that it is at least 0. The day's step of
+progressive training learns from exactly the rows of training users; the rows of other users serve to estimate what a
+policy earns. While the day's own outcomes may still follow, as conversions do, the step learns from requests of earlier
+days whose outcomes are final.
 """
 
 from schemas.contract import Column, Table
