@@ -1,15 +1,18 @@
-"""The rows to train, to stop and to measure on, by protocol. Studies never read a test user."""
+"""The rows to fit the inputs, to train, to stop and to measure on, by protocol. Studies never read a test user."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from mtorl_model.data.candidate_store import CandidateStore
 from schemas.splits import SPLITS, TEST, TRAIN, VALIDATION
 
 _STOP_PARTS = 10  # one of this many parts of the training users decides when to stop
 UNSEEN_USERS, PUBLISHED_TIME_SPLIT = "unseen-users", "published-time-split"
+_TIME_LIMITS = (0.6, 0.8)  # shares of the exposures, by time
 
 
 class Parts(NamedTuple):
@@ -38,7 +41,7 @@ def by_time(store: CandidateStore) -> Parts:
     the test is the latest part.
     """
     store = store.take(np.flatnonzero(store.split_N != SPLITS.index(TEST)))
-    limits = np.quantile(store.exposed_at_ms_N, (0.6, 0.8), method="lower")
+    limits = np.quantile(store.exposed_at_ms_N, _TIME_LIMITS, method="lower")
     starts = store.session_start_S
     length_S = np.diff(starts, append=len(store))
     part_S = np.searchsorted(limits, store.exposed_at_ms_N[starts], side="right")
@@ -52,4 +55,31 @@ def by_time(store: CandidateStore) -> Parts:
     return Parts(train, valid, test, note)
 
 
-PROTOCOLS: Mapping[str, Callable[[CandidateStore], Parts]] = {UNSEEN_USERS: by_user, PUBLISHED_TIME_SPLIT: by_time}
+def _training_users(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    return _in_split(rows, TRAIN)
+
+
+def _first_part_of_time(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether a row is before the first limit of by_time and not of a test user."""
+    time_N, is_test_N = rows.column("exposed_at_ms").to_numpy(), _in_split(rows, TEST)
+    is_fitted_N: npt.NDArray[np.bool_] = ~is_test_N
+    is_fitted_N &= time_N < np.quantile(time_N[~is_test_N], _TIME_LIMITS[0], method="lower")
+    return is_fitted_N
+
+
+def _in_split(rows: pa.Table, split: str) -> npt.NDArray[np.bool_]:
+    is_in_N: npt.NDArray[np.bool_] = rows.column("split").to_numpy() == SPLITS.index(split)
+    return is_in_N
+
+
+class Protocol(NamedTuple):
+    """fitted_on: which candidate rows, [N], the encoding of the inputs is fitted on. parts: of all encoded rows."""
+
+    fitted_on: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    parts: Callable[[CandidateStore], Parts]
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    UNSEEN_USERS: Protocol(_training_users, by_user),
+    PUBLISHED_TIME_SPLIT: Protocol(_first_part_of_time, by_time),
+}

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from lakehouse.arguments import add_lake, dataset_of, dataset_parser, lake_of, require_at_least
@@ -29,8 +30,9 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import Lake
 from lakehouse.storage.files import write_whole
 from mtorl_model.data.candidate_store import CandidateStore
+from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.parts import PROTOCOLS, UNSEEN_USERS, Parts
-from mtorl_model.data.candidates.reading import read_candidates
+from mtorl_model.data.candidates.reading import read_candidate_rows, store_of
 from mtorl_model.data.device import choose_device
 from mtorl_model.evaluation.bootstrap import UserBootstrap, estimate
 from mtorl_model.evaluation.metrics import Figures, reward_metrics, session_logloss
@@ -229,7 +231,9 @@ def main() -> None:
     days = lake.days(STEPS, dataset)
     if not days:
         raise UserError(f"no steps of {dataset.name} in {lake.root}: build them first (make run)")
-    parts = PROTOCOLS[args.protocol](read_candidates(lake, dataset, days)[0])
+    protocol, rows = PROTOCOLS[args.protocol], read_candidate_rows(lake, dataset, days)
+    encoder = CandidateEncoder.fit(rows.filter(pa.array(protocol.fitted_on(rows))), dataset)
+    parts = protocol.parts(store_of(rows, encoder, dataset))
     command = f"make study DATASET={dataset.name} STUDY=rmtl SEEDS={args.seeds} PROTOCOL={args.protocol}"
     command += f" EPOCHS={args.max_epochs}" * bool(args.max_epochs) + f" PRESET={args.preset}"
     if args.networks != list(NETWORKS):

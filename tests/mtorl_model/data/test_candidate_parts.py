@@ -1,10 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 from candidate_rows import candidate_store
 
-from mtorl_model.data.candidates.parts import by_time, by_user
-from schemas.splits import TEST, TRAIN, VALIDATION
+from mtorl_model.data.candidates.parts import PROTOCOLS, PUBLISHED_TIME_SPLIT, UNSEEN_USERS, by_time, by_user
+from schemas.splits import SPLITS, TEST, TRAIN, VALIDATION
 
 
 def test_no_user_is_in_two_parts_and_no_test_user_in_any():
@@ -37,3 +38,16 @@ def test_the_note_counts_users_in_both_parts():
     assert by_time(replace(store, user_N=user_N)).note.startswith(
         "50% of the test users, with 75% of the test exposures"
     )
+
+
+def test_inputs_are_fitted_on_training_rows_alone():
+    splits = [TRAIN, VALIDATION] * 50 + [TEST] * 20
+    store = candidate_store(np.arange(120), split=splits)  # exposures follow one another in time
+    rows = pa.table({"exposed_at_ms": store.exposed_at_ms_N, "split": [SPLITS.index(split) for split in splits]})
+    for protocol in (UNSEEN_USERS, PUBLISHED_TIME_SPLIT):
+        fitted_on, parts = PROTOCOLS[protocol]
+        fit, _, measured, _ = parts(store)
+        fitted_N = store.exposure_id_N[fitted_on(rows)]
+        assert {*fit.exposure_id_N} <= {*fitted_N}
+        assert not {*measured.exposure_id_N} & {*fitted_N}
+    assert np.flatnonzero(PROTOCOLS[PUBLISHED_TIME_SPLIT].fitted_on(rows)).tolist() == list(range(59))
