@@ -1,11 +1,15 @@
 """Compare strategies at equal budget in the simulator: python -m simulation.compare --out FOLDER
 
     [--users 400] [--seeds 20] [--curve-seeds 4] [--rounds 10] [--training-users 3000] [--trainings 3]
-    [--document FILE.md] [--only STRATEGY ...]
+    [--document FILE.md] [--only STRATEGY ...] [--methods METHOD ...]
 
 The share of a budget is relative to the full budget: the cost, at the log's mean price, of one exposure per user and
 round. Everything that learns is trained --trainings times, on users of no campaign, and the seeds use these trainings
 in turn. So seeds differ in users, luck and training. All strategies of a seed share the three: differences are paired.
+
+--methods: table 3 of the paper, in which each of these methods spends the budget by the published rule: the users with
+the highest predicted reward, each in a channel drawn from the averaged policy. A method that predicts no gains takes
+users at random. Only MTORL, the control strategies of that table and these methods run.
 
 Writes FOLDER/comparison.jsonl, one line per campaign as soon as it ends. Another start with the same settings and code
 repeats the trainings, which give the same models, and continues after the last campaign. Then it writes FOLDER's table
@@ -28,6 +32,9 @@ from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
 from mtorl_model.data.encoding import Encoder
+from mtorl_model.inference.channel_level import ChannelLevel
+from mtorl_model.methods.method import GAINS
+from mtorl_model.studies.baselines.spaces import COMPARED
 from schemas.errors import UserError, exit_with_one_line
 from simulation.informed import Informed
 from simulation.learning import MODEL, Learned, learn
@@ -39,6 +46,8 @@ from simulation.strategies import BoostingGainPairs, BoostingPairs, BoostingRank
 RUNS = "comparison.jsonl"
 HEADLINE_SHARE = 0.2
 CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Next to the methods of --methods: MTORL's two strategies, and what a budget brings without a model.
+TABLE_3 = (FIRST, "MTORL as published", "records in pairs", "popularity", "random", ORACLE)
 _MINIMUMS = {"users": 1, "seeds": 2, "curve_seeds": 1, "rounds": 1, "training_users": 100, "trainings": 1}
 
 
@@ -61,7 +70,16 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
         "random": AtRandom(level),
         "informed": Informed(simulator),
         "oracle": Oracle(simulator),
+        **{
+            _published_name(name): Published(model, level, user_level=GAINS in model.predicts)
+            for name, (model, level) in learned.others.items()
+        },
     }
+
+
+def _published_name(method: str) -> str:
+    """The strategy of a further method."""
+    return f"{method} as published"
 
 
 def full_budget(learned: Learned, users: int, rounds: int) -> float:
@@ -76,7 +94,7 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
     simulator = Simulator(users, seed)
     strategy = strategies(learned, simulator)[name]
     # An ablation without the channel level does not use it for exploration either.
-    level = learned.level.without_policy() if "without channel level" in name else learned.level
+    level = learned.level.without_policy() if "without channel level" in name else _level(learned, name)
     encoder = Encoder(learned.spec, DATASET, MODEL.form.inputs)
     memory = JourneyMemory(encoder, DATASET, simulator.profile, users, STEPS)
     budget = int(share * full_budget(learned, users, rounds))
@@ -87,6 +105,12 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
     if not charged == ledger.total_nano <= budget:
         raise RuntimeError(f"{name}, seed {seed}: the world charged {charged} nano, the ledger has {ledger.total_nano}")
     return {"strategy": name, "share": share, "seed": seed, "budget_nano": budget, **asdict(simulator.truth)}
+
+
+def _level(learned: Learned, name: str) -> ChannelLevel:
+    """The channel level from which a strategy explores: that of its own model."""
+    levels = {_published_name(method): level for method, (_, level) in learned.others.items()}
+    return levels.get(name, learned.level)
 
 
 def weights_digest(learned: Learned) -> str:
@@ -107,6 +131,7 @@ def _identity(args: argparse.Namespace, trainings: Sequence[Learned]) -> dict[st
         "training_users": args.training_users,
         "code": hashlib.sha256(code.encode()).hexdigest()[:12],
         "models": [weights_digest(learned) for learned in trainings],
+        **({"methods": args.methods} if args.methods else {}),
     }
 
 
@@ -134,7 +159,8 @@ def _run_campaigns(args: argparse.Namespace, trainings: Sequence[Learned], path:
     """Run the campaigns that the file does not have yet, and append them."""
     campaigns = _read_campaigns(path, _identity(args, trainings))
     finished = {(run["strategy"], run["share"], run["seed"]) for run in campaigns}
-    names = [name for name in strategies(trainings[0], Simulator(1, 0)) if name in (args.only or (name,))]
+    only = args.only or [*TABLE_3, *map(_published_name, args.methods)] * bool(args.methods)
+    names = [name for name in strategies(trainings[0], Simulator(1, 0)) if name in (only or (name,))]
     if unknown := sorted(set(args.only or ()) - set(names)):
         raise UserError(f"--only: no strategy {', '.join(unknown)}: choose of those in docs/budget.md")
     if args.only and not {FIRST, ORACLE} <= set(names):
@@ -160,14 +186,16 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=3)
     parser.add_argument("--document", type=Path, help="a Markdown file that receives table and picture")
     parser.add_argument("--only", nargs="+", metavar="STRATEGY", help="default: all")
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", choices=[*COMPARED[1:]])
     args = parser.parse_args()
     require_at_least(args, **_MINIMUMS)
     args.out.mkdir(parents=True, exist_ok=True)
-    trainings = [learn(args.training_users, number) for number in range(args.trainings)]
+    trainings = [learn(args.training_users, number, args.methods) for number in range(args.trainings)]
     path = args.out / RUNS
     _run_campaigns(args, trainings, path)
     flags = (f"--{name.replace('_', '-')} {getattr(args, name)}" for name in _MINIMUMS)
-    selection = ["--only " + " ".join(shlex.quote(name) for name in args.only)] if args.only else []
+    chosen = {"--only": args.only, "--methods": args.methods}
+    selection = [f"{flag} {' '.join(map(shlex.quote, names))}" for flag, names in chosen.items() if names]
     files = write_report(args.out, path, " ".join(["python -m simulation.compare", *flags, *selection]))
     print("\n".join(map(str, files)))
     if args.document:

@@ -4,7 +4,7 @@ The model, its encoder, its loss and its training are those of the project. MTOR
 labels; gradient boosting learns from the same labels without it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,13 @@ from mtorl_model.budget.training_level import training_level
 from mtorl_model.data.encoding import Encoded, Encoder
 from mtorl_model.data.initial_policy import fit_initial_policy
 from mtorl_model.inference.channel_level import ChannelLevel
+from mtorl_model.methods import METHODS
 from mtorl_model.methods.baselines.boosting import Boosting, BoostingConfig
 from mtorl_model.methods.common.label_trees import TreesConfig, classifier
-from mtorl_model.methods.method import Run
+from mtorl_model.methods.method import Method, Run
 from mtorl_model.methods.mtorl.config import LossConfig, ModelConfig, MTORLConfig
 from mtorl_model.methods.mtorl.method import MTORL
+from mtorl_model.studies.baselines.spaces import base_config
 from mtorl_model.training.config import TrainConfig
 from schemas.tables.feature_spec import FeatureSpec
 from simulation.simulated_log import STEPS, fit_spec, simulate_log
@@ -45,16 +47,17 @@ class Learned:
     tastes: Tastes
     boosting: Boosting
     pair_boosting: tuple[HistGradientBoostingClassifier, ...]  # by gain; its inputs include the channel
+    others: Mapping[str, tuple[Method, ChannelLevel]]  # further methods of the paper's table 2, by name
 
     @property
     def spec(self) -> FeatureSpec:
         return self.model.spec
 
 
-def learn(users: int, training: int = 0, *, log: Callable[[str], None] = print) -> Learned:
+def learn(users: int, training: int = 0, methods: Sequence[str] = (), *, log: Callable[[str], None] = print) -> Learned:
     """Simulate a log of training users, and one of an eighth as many validation users; fit everything.
 
-    training: its number. Each training has its own users, random weights and batches.
+    training: its number. Each training has its own users, random weights and batches. methods: further ones to fit.
     """
     spec = fit_spec(users, TRAIN_SEED + training, MODEL.form.inputs)
     encoder = Encoder(spec, DATASET, MODEL.form.inputs)
@@ -70,7 +73,15 @@ def learn(users: int, training: int = 0, *, log: Callable[[str], None] = print) 
     boosting = Boosting(BoostingConfig(TreesConfig()), spec, initial).fit(train, valid, Run())
     level = training_level(model, train_log.windows, train_log.cost_nano_WL, DATASET)
     tastes = fit_tastes(train_log.record, len(spec.channels))
-    return Learned(model, level, tastes, boosting, _fit_pair_boosting(train_log.windows))
+    others = {}
+    for name in methods:
+        base = base_config(name, DATASET.name, TRAIN.max_epochs)
+        settings = {"steps": STEPS, "seed": training, "tree_seed": training}
+        settings = {setting: value for setting, value in settings.items() if setting in base.settings()}
+        other = METHODS[name](base.changed(settings), spec, initial).fit(train, valid, Run())
+        others[name] = (other, training_level(other, train_log.windows, train_log.cost_nano_WL, DATASET))
+        log(f"{name} is trained")
+    return Learned(model, level, tastes, boosting, _fit_pair_boosting(train_log.windows), others)
 
 
 def last_step_features(windows: Encoded) -> Floats:

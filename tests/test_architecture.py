@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "bin": "schemas",  # what make starts
     "simulation": (  # the one place that sees both the truth and the model
         "schemas lakehouse features jobs.generator mtorl_model.data mtorl_model.training mtorl_model.methods "
-        "mtorl_model.inference mtorl_model.evaluation mtorl_model.budget"
+        "mtorl_model.inference mtorl_model.evaluation mtorl_model.budget mtorl_model.studies"
     ),
     "benchmarks": ("schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.champion"),
 }

@@ -29,8 +29,9 @@ def trainings():
 
 @pytest.mark.slow
 def test_every_strategy_runs_and_the_report_names_it(tmp_path, monkeypatch, capsys, trainings):
-    def learn_once(users: int, number: int) -> Learned:
+    def learn_once(users: int, number: int, methods: list[str]) -> Learned:
         assert users == TRAINING_USERS
+        assert methods == []
         return trainings[number]
 
     monkeypatch.setattr(compare, "learn", learn_once)
@@ -66,6 +67,37 @@ def test_every_strategy_runs_and_the_report_names_it(tmp_path, monkeypatch, caps
     with pytest.raises(UserError, match=r"contains campaigns with other models: name another folder"):
         compare.main()
     assert (tmp_path / RUNS).read_bytes() == content  # finished campaigns are never removed
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_further_methods_spend_the_budget_by_the_published_rule(tmp_path, monkeypatch, capsys):
+    methods = ["wide_and_deep", "bc"]
+    few_trees = partial(TreesConfig, channel_iterations=8, gain_iterations=8)
+    monkeypatch.setattr(learning, "TRAIN", learning.replace(learning.TRAIN, max_epochs=1))
+    monkeypatch.setattr(learning, "TreesConfig", few_trees)
+    monkeypatch.setattr(compare, "CURVE_SHARES", ())
+    arguments = ["--out", str(tmp_path), "--users", "150", "--seeds", "2", "--rounds", "2", "--training-users",
+                 str(TRAINING_USERS), "--trainings", "1", "--methods", *methods]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    compare.main()
+    lines = [json.loads(line) for line in (tmp_path / RUNS).read_text().splitlines()]
+    names = {run["strategy"] for run in lines[1:]}
+    assert names == {*compare.TABLE_3, "wide_and_deep as published", "bc as published"}
+    assert all(0 < sum(run["spent_nano"]) <= run["budget_nano"] for run in lines[1:])
+    spent = {run["strategy"]: run["spent_nano"] for run in lines[1:] if run["seed"] == 0}
+    assert spent["wide_and_deep as published"] != spent["bc as published"] != spent["MTORL as published"]
+    table = (tmp_path / TABLE).read_text()
+    assert "--methods wide_and_deep bc`" in table
+    assert all(f"| {name} |" in table for name in names)
+    learned = learn(TRAINING_USERS, 0, methods, log=lambda line: None)
+    by_name = strategies(learned, Simulator(1, 0))
+    assert by_name["wide_and_deep as published"].user_level
+    assert not by_name["bc as published"].user_level  # it predicts no gains by which users could be ranked
+    assert by_name["bc as published"].level is learned.others["bc"][1]
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments[:-1]])
+    with pytest.raises(UserError, match="contains campaigns with other methods"):
+        compare.main()
     capsys.readouterr()
 
 
