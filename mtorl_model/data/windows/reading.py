@@ -78,11 +78,15 @@ def draw_windows(
     lake: Lake, dataset: Dataset, quotas: Mapping[str, int], columns: Iterable[str], channels: Sequence[str],
     rng: np.random.Generator,
 ) -> pa.Table:  # fmt: skip
-    """Random windows of training users as padded lists. quotas: by day, how many to draw, if the day has as many."""
+    """Random windows of training users as padded lists. quotas: by day, how many to draw, if the day has as many.
+
+    They are drawn from as few parts as have enough of them. A part has a random share of the users, so the steps of the
+    other parts, most of a large day, need not be read.
+    """
     days = sorted(quotas)
     if not days:
         return no_windows(dataset, columns)
-    parts = list(window_parts(lake, dataset, days, TRAIN))
+    parts = enough_parts(list(window_parts(lake, dataset, days, TRAIN)), quotas, rng)
     day_W = np.concatenate([np.zeros(0, object), *(part.windows.column(DS).to_numpy() for part in parts)])
     is_drawn_W = np.zeros(len(day_W), dtype=bool)
     for day in days:
@@ -95,6 +99,21 @@ def draw_windows(
         if len(chosen):
             drawn.append(WindowPart(part, chosen))
     return pa.concat_tables([no_windows(dataset, columns), *pad_parts(lake, dataset, days, drawn, columns, channels)])
+
+
+def enough_parts(parts: Sequence[WindowPart], quotas: Mapping[str, int], rng: np.random.Generator) -> list[WindowPart]:
+    """For each day its windows in as few parts as have its quota; parts come in random order, the same for all days."""
+    missing = dict(quotas)
+    chosen = []
+    for number in rng.permutation(len(parts)):
+        part, windows = parts[number]
+        days = pa.array([day for day in missing if missing[day] > 0], pa.string())
+        wanted = windows.filter(pc.is_in(windows.column(DS), value_set=days))
+        for row in pc.value_counts(wanted.column(DS)).to_pylist():
+            missing[row["values"]] -= row["counts"]
+        if len(wanted):
+            chosen.append(WindowPart(part, wanted))
+    return chosen
 
 
 def no_windows(dataset: Dataset, columns: Iterable[str]) -> pa.Table:
