@@ -6,10 +6,10 @@ python -m mtorl_model.fuse --dataset D --lake DIR --day DAY --candidates candida
 `python -m mtorl_model.predict --method unified_rl` writes such candidates.
 
 The file of candidates has a row for each candidate of a user: user_id, the columns predicted_<objective> (0 to 1, for
-each objective of the contract), and any others. With a column request_id, each request is a list of its own, else each
-user. The result has its rows in their order, with `fused_score` (the logarithm of equation 1 of UnifiedRL) and
-`fused_rank` (1 is the best of the list; equal scores keep their order). For a user without weights all objectives count
-the same; the column `fused_by` has the model, or `equal_weights`.
+each objective of the contract), and any others. With a column request_id, each request is one list, else each user. The
+result has its rows in their order, with `fused_score` (the logarithm of equation 1 of UnifiedRL) and `fused_rank` (1 is
+the best of the list; equal scores keep their order). For a user without weights all objectives count the same; the
+column `fused_by` has the model, or `equal_weights`.
 
 --explored: rank each request by weights drawn from the box around its user's (equation 3), and write them to this file
 with their propensity, a row for each request. The same request gets the same weights again on the same day.
@@ -79,7 +79,7 @@ def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset, key: str = "
 
 
 def list_column(candidates: pa.Table) -> str:
-    """The column whose values say which candidates are ranked against each other."""
+    """The column by which candidates are grouped into lists, in which they are ranked."""
     return "request_id" if "request_id" in candidates.column_names else "user_id"
 
 

@@ -46,7 +46,7 @@ from simulation.strategies import BoostingGainPairs, BoostingPairs, BoostingRank
 RUNS = "comparison.jsonl"
 HEADLINE_SHARE = 0.2
 CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Next to the methods of --methods: MTORL's two strategies, and what a budget brings without a model.
+# Next to the methods of --methods: MTORL's two strategies, and controls without a model.
 TABLE_3 = (FIRST, "MTORL as published", "records in pairs", "popularity", "random", ORACLE)
 _MINIMUMS = {"users": 1, "seeds": 2, "curve_seeds": 1, "rounds": 1, "training_users": 100, "trainings": 1}
 
@@ -72,7 +72,7 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
         "oracle": Oracle(simulator),
         **{
             _published_name(name): Published(model, level, user_level=GAINS in model.predicts)
-            for name, (model, level) in learned.others.items()
+            for name, (model, level) in learned.table_2.items()
         },
     }
 
@@ -108,8 +108,8 @@ def campaign(learned: Learned, name: str, users: int, rounds: int, share: float,
 
 
 def _level(learned: Learned, name: str) -> ChannelLevel:
-    """The channel level from which a strategy explores: that of its own model."""
-    levels = {_published_name(method): level for method, (_, level) in learned.others.items()}
+    """The channel level from which a strategy explores: of the model that it asks."""
+    levels = {_published_name(method): level for method, (_, level) in learned.table_2.items()}
     return levels.get(name, learned.level)
 
 
@@ -159,8 +159,10 @@ def _run_campaigns(args: argparse.Namespace, trainings: Sequence[Learned], path:
     """Run the campaigns that the file does not have yet, and append them."""
     campaigns = _read_campaigns(path, _identity(args, trainings))
     finished = {(run["strategy"], run["share"], run["seed"]) for run in campaigns}
-    only = args.only or [*TABLE_3, *map(_published_name, args.methods)] * bool(args.methods)
-    names = [name for name in strategies(trainings[0], Simulator(1, 0)) if name in (only or (name,))]
+    names = list(strategies(trainings[0], Simulator(1, 0)))
+    if args.only or args.methods:
+        chosen = args.only or [*TABLE_3, *map(_published_name, args.methods)]
+        names = [name for name in names if name in chosen]
     if unknown := sorted(set(args.only or ()) - set(names)):
         raise UserError(f"--only: no strategy {', '.join(unknown)}: choose of those in docs/budget.md")
     if args.only and not {FIRST, ORACLE} <= set(names):

@@ -47,7 +47,7 @@ class Learned:
     tastes: Tastes
     boosting: Boosting
     pair_boosting: tuple[HistGradientBoostingClassifier, ...]  # by gain; its inputs include the channel
-    others: Mapping[str, tuple[Method, ChannelLevel]]  # further methods of the paper's table 2, by name
+    table_2: Mapping[str, tuple[Method, ChannelLevel]]  # further methods of the paper's table 2, by name
 
     @property
     def spec(self) -> FeatureSpec:
@@ -73,15 +73,15 @@ def learn(users: int, training: int = 0, methods: Sequence[str] = (), *, log: Ca
     boosting = Boosting(BoostingConfig(TreesConfig()), spec, initial).fit(train, valid, Run())
     level = training_level(model, train_log.windows, train_log.cost_nano_WL, DATASET)
     tastes = fit_tastes(train_log.record, len(spec.channels))
-    others = {}
+    table_2 = {}
     for name in methods:
         base = base_config(name, DATASET.name, TRAIN.max_epochs)
         settings = {"steps": STEPS, "seed": training, "tree_seed": training}
         settings = {setting: value for setting, value in settings.items() if setting in base.settings()}
-        other = METHODS[name](base.changed(settings), spec, initial).fit(train, valid, Run())
-        others[name] = (other, training_level(other, train_log.windows, train_log.cost_nano_WL, DATASET))
+        fitted = METHODS[name](base.changed(settings), spec, initial).fit(train, valid, Run())
+        table_2[name] = (fitted, training_level(fitted, train_log.windows, train_log.cost_nano_WL, DATASET))
         log(f"{name} is trained")
-    return Learned(model, level, tastes, boosting, _fit_pair_boosting(train_log.windows), others)
+    return Learned(model, level, tastes, boosting, _fit_pair_boosting(train_log.windows), table_2)
 
 
 def last_step_features(windows: Encoded) -> Floats:

@@ -1,4 +1,4 @@
-"""Weights for requests, drawn around those of their users, with what a log needs to learn from them.
+"""Weights for requests, drawn around those of their users, as they are logged for learning.
 
 Shapes: N requests, I objectives, D action.
 """

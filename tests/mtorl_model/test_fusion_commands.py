@@ -129,7 +129,7 @@ def test_it_is_trained_evaluated_scored_and_learns_a_day(
     fused_by = pq.read_table(tmp_path / "ranked.parquet").column("fused_by").to_pylist()
     assert fused_by == [version] * 4 + [fuse.EQUAL_WEIGHTS]
 
-    # A service explores: each request has weights of its own, which are logged with their propensity.
+    # A service explores: each request has other weights, which are logged with their propensity.
     requests = pq.read_table(tmp_path / "predicted.parquet").append_column("request_id", pa.array(list("aabcd")))
     pq.write_table(requests.set_column(requests.column_names.index("user_id"), "user_id", pa.array(
         [users[0], users[0], *users[2:]], pa.int64())), tmp_path / "predicted.parquet")  # fmt: skip

@@ -94,7 +94,7 @@ def test_further_methods_spend_the_budget_by_the_published_rule(tmp_path, monkey
     by_name = strategies(learned, Simulator(1, 0))
     assert by_name["wide_and_deep as published"].user_level
     assert not by_name["bc as published"].user_level  # it predicts no gains by which users could be ranked
-    assert by_name["bc as published"].level is learned.others["bc"][1]
+    assert by_name["bc as published"].level is learned.table_2["bc"][1]
     monkeypatch.setattr(sys, "argv", ["compare", *arguments[:-1]])
     with pytest.raises(UserError, match="contains campaigns with other methods"):
         compare.main()

@@ -108,11 +108,11 @@ def enough_parts(parts: Sequence[WindowPart], quotas: Mapping[str, int], rng: np
     for number in rng.permutation(len(parts)):
         part, windows = parts[number]
         days = pa.array([day for day in missing if missing[day] > 0], pa.string())
-        wanted = windows.filter(pc.is_in(windows.column(DS), value_set=days))
-        for row in pc.value_counts(wanted.column(DS)).to_pylist():
+        needed = windows.filter(pc.is_in(windows.column(DS), value_set=days))
+        for row in pc.value_counts(needed.column(DS)).to_pylist():
             missing[row["values"]] -= row["counts"]
-        if len(wanted):
-            chosen.append(WindowPart(part, wanted))
+        if len(needed):
+            chosen.append(WindowPart(part, needed))
     return chosen
 
 
