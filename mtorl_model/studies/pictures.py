@@ -86,6 +86,30 @@ def _draw_differences(panel: Any, rows: Sequence[Mapping[str, Any]], repetitions
     panel.locator_params(axis="x", nbins=4)
 
 
+def draw_protocols(rows: Sequence[tuple[str, tuple[float, float, float], float]], path: Path) -> None:
+    """Write an SVG with a line per method, from its figure on unseen users to that of the published protocol.
+
+    rows: the method, its published figure with low and high, and its figure on unseen users.
+    """
+    pyplot = _pyplot()
+    plot, panel = pyplot.subplots(figsize=(6.4, 1.2 + 0.28 * len(rows)), layout="constrained")
+    for height, (_, (published, low, high), unseen) in enumerate(reversed(rows)):
+        panel.plot([unseen, published], [height, height], color=_GREY, linewidth=0.8)
+        panel.plot([low, high], [height, height], color=_BLUE)
+        first = {"unseen": "users never seen", "published": "published protocol"} if height == 0 else {}
+        panel.plot(unseen, height, color=_GREY, marker="o", markersize=4, linestyle="none", label=first.get("unseen"))
+        panel.plot(
+            published, height, color=_BLUE, marker="o", markersize=4, linestyle="none", label=first.get("published")
+        )
+    panel.set_yticks(range(len(rows)), [method for method, *_ in reversed(rows)], fontsize=8)
+    panel.set_xlabel("macro-F1 of the channel", fontsize=8)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    plot.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    plot.savefig(path, metadata={"Date": None})
+    pyplot.close(plot)
+
+
 def draw_search(rows: Sequence[Mapping[str, Any]], params: Sequence[str], path: Path) -> None:
     """Write an SVG of the trials' validation loss over their order and each hyper-parameter; pruned ones are hollow."""
     pyplot = _pyplot()

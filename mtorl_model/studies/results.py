@@ -277,7 +277,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
             *(line for path in sorted(folder.glob("fusion*.json")) for line in _fusion(path)),
             *_published(folder),
             *unseen_users(folder),
-            *published(folder),
+            *published(folder, pictures),
             *_rmtl(folder),
         ]
         if sections:

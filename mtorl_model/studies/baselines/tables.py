@@ -7,6 +7,7 @@ from typing import Any
 
 from mtorl_model.evaluation.text import in_brackets
 from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
+from mtorl_model.studies.pictures import draw_protocols
 
 _HEADLINE = ("channel f1_macro", "channel accuracy")
 
@@ -47,8 +48,11 @@ def _values(value: Mapping[str, Any]) -> list[str]:
     return [heading, _table(rows)]
 
 
-def published(folder: Path) -> list[str]:
-    """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen."""
+def published(folder: Path, pictures: Path) -> list[str]:
+    """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen.
+
+    The gap between the protocols is drawn into the folder pictures.
+    """
     files = {name: folder / f"published_{name}.json" for name in COMPARED}
     files[REFERENCE] = folder / "published.json"
     results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
@@ -63,13 +67,27 @@ def published(folder: Path) -> list[str]:
         gap = [f"{unseen[name]:.4f}", f"{result['f1_macro'] - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
         rows.append([name, figure, paper, *gap])
     first = next(iter(results.values()))
+    gaps = [
+        (name, (result["f1_macro"], *result["intervals"]["f1_macro"]), unseen[name])
+        for name, result in results.items()
+        if name in unseen
+    ]
     return [
         "### All methods under the published protocol, which leaks",
         f"Macro-F1 of the channel. {first['share_of_test_steps_also_in_training']:.0%} of the test steps are also in "
         f"training windows, so a method is the better the more it memorises. The figures on users never seen are those "
         f"of the table above. `{first['command']}` and METHOD=",
         _table(rows),
+        *([_picture(gaps, pictures, first["dataset"])] if gaps else []),
     ]
+
+
+def _picture(gaps: Sequence[tuple[str, tuple[float, float, float], float]], pictures: Path, dataset: str) -> str:
+    """Draw the gap of each method between the protocols; the line that shows the picture."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    file = pictures / f"{dataset}_protocols.svg"
+    draw_protocols(gaps, file)
+    return f"![macro-F1 under both protocols]({pictures.name}/{file.name})"
 
 
 def _unseen_f1(folder: Path) -> dict[str, float]:

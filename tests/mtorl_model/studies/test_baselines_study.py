@@ -116,7 +116,7 @@ def test_the_value_of_a_known_policy_is_within_its_interval(lake, monkeypatch):
 
 
 def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, tmp_path):
-    assert tables.unseen_users(tmp_path) == tables.published(tmp_path) == []
+    assert tables.unseen_users(tmp_path) == tables.published(tmp_path, tmp_path / "pictures") == []
     (tmp_path / "baselines.json").write_text(json.dumps(result))
     text = "\n".join(tables.unseen_users(tmp_path))
     assert text.count("\n| mtorl |") == text.count("\n| cql |") == 1
@@ -125,8 +125,13 @@ def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, 
         row["value"] for row in result["rows"] if (row["method"], row["figure"]) == ("cql", "channel f1_macro")
     )
     leaking = {"f1_macro": unseen + 0.25, "intervals": {"f1_macro": [0.1, 0.9]}, "paper": {"f1_macro": 0.597},
-               "share_of_test_steps_also_in_training": 0.65, "command": "make benchmark-published"}  # fmt: skip
+               "share_of_test_steps_also_in_training": 0.65, "dataset": "kuairand",
+               "command": "make benchmark-published"}  # fmt: skip
     (tmp_path / "published_cql.json").write_text(json.dumps(leaking))
-    text = "\n".join(tables.published(tmp_path))
+    text = "\n".join(tables.published(tmp_path, tmp_path / "pictures"))
     assert "65% of the test steps" in text
     assert f"| 0.5970 | {unseen:.4f} | +0.2500 |" in text
+    assert "(pictures/kuairand_protocols.svg)" in text
+    picture = (tmp_path / "pictures" / "kuairand_protocols.svg").read_text()
+    assert "<!-- cql -->" in picture
+    assert "<!-- users never seen -->" in picture
