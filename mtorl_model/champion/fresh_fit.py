@@ -8,7 +8,7 @@ N labels, F features.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.evaluation.candidate_labels import boosting_on_candidates, candidates_of
 from mtorl_model.evaluation.comparison import Difference, differences
 from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.evaluation.panel import panel
 from mtorl_model.methods.method import CANDIDATES, WINDOWS, Method, Run
 from schemas.dataset import Dataset
 from schemas.splits import TRAIN, VALIDATION
@@ -32,17 +33,18 @@ if TYPE_CHECKING:
 
 
 def compare_with_fresh_fit(
-    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int
-) -> list[Difference]:
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int,
+    parts: Container[str] | None = None,
+) -> list[Difference]:  # fmt: skip
     """The difference of each head, model - trees, on the validation users of the days; [] without labels.
 
-    windows, labels: the trees are fitted on at most as many. Raises Busy if one of the days is published again during
-    the comparison.
+    parts: of the users, see LabelSource.read. windows, labels: the trees are fitted on at most as many. Raises Busy if
+    one of the days is published again during the comparison.
     """
     source = source_of(model)
     with consistent_read(partition for day in days for partition in source.partitions(lake, dataset, day)):
         trees = _FIT[model.reads](lake, dataset, model, days, cutoff, windows, labels)
-        predictions = source.read(lake, dataset, [model], days, VALIDATION, cutoff, with_features=True)
+        predictions = source.read(lake, dataset, [model], days, VALIDATION, cutoff, with_features=True, parts=parts)
     if trees is None or predictions is None:
         return []
     fresh = predictions[0]._replace(prediction=trees.predict_features(predictions[0].feature_NF))
@@ -64,7 +66,8 @@ def _fit_on_windows(
 def _fit_on_candidates(
     lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff, windows: int, labels: int
 ) -> "Boosting | None":
-    train = candidates_of(lake, dataset, model, list(days), cutoff, TRAIN)
+    parts = panel(lake, dataset, model, days, TRAIN, windows)
+    train = candidates_of(lake, dataset, model, list(days), cutoff, TRAIN, parts)
     return boosting_on_candidates(model, train, labels) if len(train) else None
 
 

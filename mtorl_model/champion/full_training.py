@@ -5,12 +5,10 @@ lets 60 challengers pass that are each .9 % worse than the one before, which mak
 against_fresh_fit: the champion is compared with trees fitted on the latest days (fresh_fit.py).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
-from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
 from mtorl_model.champion.fresh_fit import compare_with_fresh_fit
 from mtorl_model.champion.gate_rule import GateConfig, Row, check_row, head_row, losses
@@ -18,14 +16,13 @@ from mtorl_model.champion.registry import Registry
 from mtorl_model.data.delayed_feedback import LabelCutoff
 from mtorl_model.evaluation.comparison import Difference, as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.evaluation.panel import panel
 from mtorl_model.methods.method import FUSION, Method
 from schemas.dataset import Dataset
 from schemas.days import day_plus
 from schemas.errors import ALERT
-from schemas.splits import SHARES, VALIDATION
+from schemas.splits import VALIDATION
 from schemas.tables.promotions import AGAINST_FRESH_FIT, FRESH_FIT, FULL_TRAINING, SINCE_FULL_TRAINING
-
-FEWEST_DAYS = 3  # to compare on
 
 
 def since_full_training(
@@ -50,8 +47,9 @@ def since_full_training(
     base = registry.load(full)
     if not source_of(challenger).can_compare(base, challenger):
         return _not_compared(full.name, f"{full.name}, the last full training, reads other features")
-    days = _thinned(lake, dataset, challenger, days[-gate.total_days :], gate.total_windows)
-    compared = compare(lake, dataset, base, challenger, days, VALIDATION, cutoff)
+    days = days[-gate.total_days :]
+    parts = panel(lake, dataset, challenger, days, VALIDATION, gate.total_windows)
+    compared = compare(lake, dataset, base, challenger, days, VALIDATION, cutoff, parts=parts)
     if compared is None:
         return _not_compared(full.name, "no validation user has a label on the days to compare on")
     total, reference = replace(gate, margin=gate.total_margin), f"{full.name}, the last full training"
@@ -68,13 +66,6 @@ def _not_compared(full_training: str, reason: str) -> tuple[list[Row], list[str]
     return [{**row, "champion": full_training}], [f"not compared with the last full training: {reason}"]
 
 
-def _thinned(lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], windows: int) -> Sequence[str]:
-    """The last day and every k-th before it: all days if they have few validation windows, else about `windows`."""
-    expected = SHARES[VALIDATION] * sum(source_of(model).windows(lake, dataset, day) for day in days)
-    step = max(1, min(math.ceil(expected / windows), len(days) // FEWEST_DAYS))
-    return days[::-step][::-1]
-
-
 def against_fresh_fit(
     registry: Registry, day: str, version: Version, days: Sequence[str], cutoff: LabelCutoff, gate: GateConfig
 ) -> tuple[list[Row], list[str]]:
@@ -89,8 +80,11 @@ def against_fresh_fit(
     model = registry.load(version)
     if FUSION in model.predicts:  # trees on a candidate's inputs rank nothing
         return [], []
-    days = _thinned(lake, dataset, model, days[-gate.total_days :], gate.total_windows)
-    heads = compare_with_fresh_fit(lake, dataset, model, days, cutoff, gate.fresh_fit_windows, gate.fresh_fit_labels)
+    days = days[-gate.total_days :]
+    parts = panel(lake, dataset, model, days, VALIDATION, gate.total_windows)
+    heads = compare_with_fresh_fit(
+        lake, dataset, model, days, cutoff, gate.fresh_fit_windows, gate.fresh_fit_labels, parts
+    )
     rows: list[Row] = [
         {**_fresh_fit_row(d, version.name, gate), "challenger": version.name, "champion": FRESH_FIT} for d in heads
     ]

@@ -30,6 +30,7 @@ from mtorl_model.data.delayed_feedback import FeedbackConfig
 from mtorl_model.data.propensities import read_propensities
 from mtorl_model.evaluation.comparison import as_lines, compare
 from mtorl_model.evaluation.label_sources import source_of
+from mtorl_model.evaluation.panel import panel
 from mtorl_model.methods.method import FusedScores
 from schemas.basis import BasisDecision
 from schemas.dataset import Dataset
@@ -120,7 +121,9 @@ def _checks(
     cutoff = source.cutoff(lake, dataset, day, days, feedback)
     known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :] if recommends)
     has_propensities = len(known.exposure_D) > 0
-    compared = compare(lake, dataset, *models, days[-gate.days :], VALIDATION, cutoff, with_features=has_propensities)
+    latest = days[-gate.days :]
+    parts = panel(lake, dataset, models[0], latest, VALIDATION, gate.windows)
+    compared = compare(lake, dataset, *models, latest, VALIDATION, cutoff, with_features=has_propensities, parts=parts)
     if compared is None:
         reason = "no validation user has a label on the latest days, so the models cannot be compared"
         return [check_row(POLICY_AUDIT, reason)], [], {}, None
@@ -139,7 +142,7 @@ def _checks(
     fresh_rows, fresh_lines = against_fresh_fit(registry, day, next_champion, days, cutoff, gate)
     compared_on = source.fingerprints(lake, dataset, days)
     if has_propensities:
-        with_exposures = [d for d in days[-gate.days :] if lake[EXPOSURES, dataset, d].is_published]
+        with_exposures = [d for d in latest if lake[EXPOSURES, dataset, d].is_published]
         compared_on |= lake.fingerprints(EXPOSURES, dataset, with_exposures)
     lines = [*as_lines(compared.heads), *total_lines, *fresh_lines]
     if not recommends:
@@ -155,7 +158,7 @@ def _checks(
     model = models[0] if is_refused else models[1]
     if _is_late(dataset):  # the first gain of the latest days is not yet known, so older days are read
         known_days = [d for d in days if d <= day_plus(day, -dataset.outcome_days)][-gate.days :]
-        basis = basis_on_validation_users(lake, dataset, model, known_days, cutoff)
+        basis = basis_on_validation_users(lake, dataset, model, known_days, cutoff, parts)
     else:
         labels = compared.base if is_refused else compared.candidate
         labels = labels._replace(feature_NF=compared.base.feature_NF)

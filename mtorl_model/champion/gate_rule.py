@@ -19,14 +19,14 @@ class GateConfig(JsonConfig):
     # A head that is worse within the margin passes if the upper end of its interval is at most this many margins.
     worst: float = 3.0
     days: int = 14  # number of latest days whose validation users are used
+    # Validation windows of these days to read, about: of a large log, those of a part of the users (panel.py).
+    windows: int = 20_000
     shift: float = 0.1  # share of the probability that a policy may move to other channels, mean over the steps
     # Share of the log loss of the last full training by which a head may be worse, in all days since then together. Two
     # daily margins: with one, the first day's error of measurement would use up what all later days may cost.
     total_margin: float = 0.02
     total_days: int = 30  # number of latest days whose validation users are used for it
-    # About as many validation windows are read for it, so that a large log does not pay for 30 days each day: every
-    # second, third, ... day is read, but always at least FEWEST_DAYS.
-    total_windows: int = 10_000
+    total_windows: int = 10_000  # validation windows to read for it, about
     fresh_fit_weekday: int = 7  # when the champion is compared with a fresh fit, 1 to 7 from Monday; 0: never
     fresh_fit_margin: float = 0.02  # a full training is due if a head is worse by more than this share of the loss
     fresh_fit_windows: int = 10_000  # windows of training users to draw for the trees, at most

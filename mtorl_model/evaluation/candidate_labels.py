@@ -3,6 +3,7 @@
 N exposures, G gains, F features, T tasks. The gain of index k is task k, or objective k of a fusion.
 """
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,9 +32,10 @@ def candidates_of(
     days: list[str],
     cutoff: LabelCutoff | None = None,
     split: str | None = None,
+    parts: Container[str] | None = None,
 ) -> CandidateStore:
-    """The exposures of these days, encoded as the model reads them; cutoff and split as in read_candidates."""
-    return read_candidates(lake, dataset, days, CandidateEncoder.from_json(model.encoding), cutoff, split)[0]
+    """The exposures of these days, encoded as the model reads them; cutoff, split and parts as in read_candidates."""
+    return read_candidates(lake, dataset, days, CandidateEncoder.from_json(model.encoding), cutoff, split, parts)[0]
 
 
 def predict_candidates(model: Method, store: CandidateStore, *, with_features: bool = False) -> LabelPredictions:

@@ -3,7 +3,7 @@
 N labels, A channels, G gains.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -55,10 +55,11 @@ def compare(
     cutoff: LabelCutoff | None = None,
     *,
     with_features: bool = False,
+    parts: Container[str] | None = None,
 ) -> Compared | None:
     """Compare two models on a split's labels of the given days; None without labels.
 
-    with_features: add the inputs to the predictions of `base`.
+    with_features: add the inputs to the predictions of `base`. parts: of the users, see LabelSource.read.
     Heads that only one of the models predicts are left out. cutoff: as in predict_labels. Raises UserError if the
     models read different inputs, and Busy if one of the days is published again during the comparison.
     """
@@ -69,7 +70,9 @@ def compare(
     source = source_of(base)
     if not source.can_compare(base, candidate):
         raise UserError("the two models have different feature specs, so they cannot read the same windows")
-    predictions = source.read(lake, dataset, [base, candidate], list(days), split, cutoff, with_features=with_features)
+    predictions = source.read(
+        lake, dataset, [base, candidate], list(days), split, cutoff, with_features=with_features, parts=parts
+    )
     if predictions is None:
         return None
     base_labels, candidate_labels = predictions

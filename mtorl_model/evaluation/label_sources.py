@@ -4,10 +4,11 @@ The daily test, the gate and the comparison of models ask a source, so that none
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from lakehouse.lake import Lake, Partition, fingerprints_of
 from lakehouse.reading import consistent_read
+from lakehouse.storage.data_files import part_of
 from mtorl_model.data.candidates.reading import partitions_of
 from mtorl_model.data.delayed_feedback import FeedbackConfig, LabelCutoff, cutoff_at_end_of
 from mtorl_model.data.windows.reading import partitions_read
@@ -63,12 +64,18 @@ class LabelSource(ABC):
         cutoff: LabelCutoff | None,
         *,
         with_features: bool = False,
+        parts: Container[str] | None = None,
     ) -> list[LabelPredictions] | None:
         """The predictions of each model for the split's labels of these days, in the same order; None without labels.
 
-        cutoff: as in predict_labels. with_features: those of the first model. Raises Busy if one of the days is
-        published again while it is read.
+        cutoff: as in predict_labels. with_features: those of the first model. parts: of self.parts; None: all. Raises
+        Busy if one of the days is published again while it is read.
         """
+
+    def parts(self, lake: Lake, dataset: Dataset, days: Sequence[str]) -> set[str]:
+        """The parts of the users in the files of these days (lakehouse/storage/data_files.py)."""
+        files = lake.present(STEPS, dataset, days).values()
+        return {part_of(file) for day_files in files for file in day_files}
 
     def fingerprints(self, lake: Lake, dataset: Dataset, days: Iterable[str]) -> dict[str, str]:
         """The fingerprints of the partitions of these days, by key."""
@@ -107,10 +114,11 @@ class _WindowSource(LabelSource):
         cutoff: LabelCutoff | None,
         *,
         with_features: bool = False,
+        parts: Container[str] | None = None,
     ) -> list[LabelPredictions] | None:
         encoder = models[0].encoder(dataset)
         with consistent_read(partitions_read(lake, dataset, days)):
-            tables = split_windows(lake, dataset, days, split, encoder, with_times=cutoff is not None)
+            tables = split_windows(lake, dataset, days, split, encoder, with_times=cutoff is not None, parts=parts)
             return labels_of_each(models, tables, dataset, cutoff, with_features=with_features)
 
 
@@ -154,11 +162,12 @@ class _CandidateSource(LabelSource):
         cutoff: LabelCutoff | None,
         *,
         with_features: bool = False,
+        parts: Container[str] | None = None,
     ) -> list[LabelPredictions] | None:
         labels = []
         with consistent_read(p for day in days for p in partitions_of(lake, dataset, day)):
             for number, model in enumerate(models):
-                store = candidates_of(lake, dataset, model, list(days), cutoff, split)
+                store = candidates_of(lake, dataset, model, list(days), cutoff, split, parts)
                 if not len(store):
                     return None
                 labels.append(predict_candidates(model, store, with_features=with_features and number == 0))

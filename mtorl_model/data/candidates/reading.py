@@ -1,6 +1,6 @@
 """Reads the candidate rows of days of the lake into a CandidateStore."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from features.candidate_inputs import (
 from features.user_splits import split_indices
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
+from lakehouse.storage.data_files import part_of
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of
@@ -37,24 +38,26 @@ def read_candidates(
     encoder: CandidateEncoder | None = None,
     cutoff: LabelCutoff | None = None,
     split: str | None = None,
+    parts: Container[str] | None = None,
 ) -> tuple[CandidateStore, CandidateEncoder]:
     """The exposures of these days as candidates, and the encoder.
 
     encoder: None fits one on the training users of these days. cutoff: late gains count only if they were known
-    at this moment; None: all. split: the users of this split only; None: all users. Raises UserError for an encoder of
-    another dataset, and what read_candidate_rows raises.
+    at this moment; None: all. split: the users of this split only; None: all users. parts: the users in these parts of
+    the files only; None: all. Raises UserError for an encoder of another dataset, and what read_candidate_rows raises.
     """
     if encoder is not None and encoder.dataset != dataset.name:
         raise UserError(f"the encoder is for {encoder.dataset}, not for {dataset.name}: train the model again")
-    rows = read_candidate_rows(lake, dataset, days, cutoff, split)
+    rows = read_candidate_rows(lake, dataset, days, cutoff, split, parts)
     if encoder is None:
         encoder = CandidateEncoder.fit(rows.filter(pc.equal(rows.column(_SPLIT), SPLITS.index(TRAIN))), dataset)
     return store_of(rows, encoder, dataset, cutoff), encoder
 
 
 def read_candidate_rows(
-    lake: Lake, dataset: Dataset, days: Sequence[str], cutoff: LabelCutoff | None = None, split: str | None = None
-) -> pa.Table:
+    lake: Lake, dataset: Dataset, days: Sequence[str], cutoff: LabelCutoff | None = None, split: str | None = None,
+    parts: Container[str] | None = None,
+) -> pa.Table:  # fmt: skip
     """The candidate rows of these days (features/candidate_inputs.py), with the column `split`, an index in SPLITS.
 
     All rows are in memory. Raises UserError for a day that is not published or whose audit failed, and for steps that
@@ -64,7 +67,8 @@ def read_candidate_rows(
     for partition in partitions:
         partition.require()
     with consistent_read(partitions):
-        return pa.concat_tables([table for day in days for table in _day_rows(lake, dataset, day, cutoff, split)])
+        tables = [table for day in days for table in _day_rows(lake, dataset, day, cutoff, split, parts)]
+    return pa.concat_tables(tables)
 
 
 def store_of(
@@ -116,12 +120,14 @@ def partitions_of(lake: Lake, dataset: Dataset, day: str) -> tuple[Partition, ..
 
 
 def _day_rows(
-    lake: Lake, dataset: Dataset, day: str, cutoff: LabelCutoff | None, split: str | None
+    lake: Lake, dataset: Dataset, day: str, cutoff: LabelCutoff | None, split: str | None, parts: Container[str] | None
 ) -> Iterator[pa.Table]:
     """The candidate rows of a day with the users' split, a table for each file."""
     exposures, steps, *history = partitions_of(lake, dataset, day)
     items = history[0].read() if history else None
     for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
+        if parts is not None and part_of(step_file) not in parts:
+            continue
         exposure_rows, step_rows = pq.read_table(exposure_file), pq.read_table(step_file)
         splits = split_indices(exposure_rows.column("user_id"))
         if split is not None:

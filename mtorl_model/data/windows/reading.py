@@ -3,7 +3,7 @@
 Shapes: W windows, L = n positions, M steps.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,16 +36,20 @@ class WindowPart(NamedTuple):
     windows: pa.Table
 
 
-def window_parts(lake: Lake, dataset: Dataset, days: Sequence[str], split: str | None = None) -> Iterator[WindowPart]:
+def window_parts(
+    lake: Lake, dataset: Dataset, days: Sequence[str], split: str | None = None, parts: Container[str] | None = None
+) -> Iterator[WindowPart]:
     """The windows of these days, of a split or of all users, one part of the users after another; never an empty one.
 
-    In a part the windows are in the order of the days. Raises UserError for a day that is not published, or whose audit
-    failed.
+    parts: only these; None: all. In a part the windows are in the order of the days. Raises UserError for a day that is
+    not published, or whose audit failed.
     """
     for day in days:
         lake[SEQUENCES, dataset, day].require()
     folder, files = lake.table(SEQUENCES, dataset), lake.present(SEQUENCES, dataset, days)
     for part in sorted({part_of(file) for named in files.values() for file in named}):
+        if parts is not None and part not in parts:
+            continue
         tables = [
             rows.append_column(DS, pa.repeat(day, len(rows)))
             for day in days
@@ -65,13 +69,13 @@ def partitions_read(lake: Lake, dataset: Dataset, days: Sequence[str]) -> list[P
 
 def read_windows(
     lake: Lake, dataset: Dataset, days: Sequence[str], columns: Iterable[str], channels: Sequence[str],
-    split: str | None = None,
+    split: str | None = None, parts: Container[str] | None = None,
 ) -> Iterator[pa.Table]:  # fmt: skip
-    """The windows of these days as padded lists, at most WINDOWS_PER_READ at a time.
+    """The windows of these days as padded lists, at most WINDOWS_PER_READ at a time; see window_parts.
 
     columns: of schemas.steps.window_columns. channels: of the feature spec, for the counts by channel.
     """
-    yield from pad_parts(lake, dataset, days, window_parts(lake, dataset, days, split), columns, channels)
+    yield from pad_parts(lake, dataset, days, window_parts(lake, dataset, days, split, parts), columns, channels)
 
 
 def draw_windows(

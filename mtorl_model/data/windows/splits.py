@@ -1,6 +1,6 @@
 """The windows of one split of users as a model reads them, and the days whose windows can be read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import pyarrow as pa
 
@@ -13,15 +13,22 @@ from schemas.tables import SEQUENCES
 
 
 def split_windows(
-    lake: Lake, dataset: Dataset, days: Iterable[str], split: str, encoder: Encoder, *, with_times: bool
+    lake: Lake,
+    dataset: Dataset,
+    days: Iterable[str],
+    split: str,
+    encoder: Encoder,
+    *,
+    with_times: bool,
+    parts: Container[str] | None = None,
 ) -> Iterator[pa.Table]:
     """A split's windows of the given days as padded lists, with the columns that `predict_labels` reads.
 
-    with_times: add the columns that a LabelCutoff needs.
+    with_times: add the columns that a LabelCutoff needs. parts: see window_parts.
     """
     columns = ["user_id", "split", "exposed_at_ms", "exposure_id", *encoder.columns]
     columns += encoder.time_columns if with_times else ()
-    yield from read_windows(lake, dataset, list(days), columns, encoder.spec.channels, split)
+    yield from read_windows(lake, dataset, list(days), columns, encoder.spec.channels, split, parts)
 
 
 def days_with_windows(lake: Lake, dataset: Dataset, first: str | None, last: str | None) -> list[str]:

@@ -32,8 +32,8 @@ def test_each_day_has_its_quota_or_all_its_windows_in_as_few_parts_as_possible_i
     available = counts(parts)
     for day in DAYS:
         assert counts(chosen)[day] >= min(quota_of[day], available[day])
-        of_day = [part for part in chosen if day in part.windows.column(DS).to_pylist()]
-        assert counts(of_day[:-1])[day] < max(quota_of[day], 1)  # without the last of its parts the day has too few
+        day_parts = [part for part in chosen if day in part.windows.column(DS).to_pylist()]
+        assert counts(day_parts[:-1])[day] < max(quota_of[day], 1)  # without the last of its parts the day has too few
     assert [part.part for part in chosen] == list(dict.fromkeys(part.part for part in chosen))
 
 
