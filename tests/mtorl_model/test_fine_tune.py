@@ -622,7 +622,7 @@ def test_days_of_fine_tuning_improve_later_days_and_do_not_forget_earlier_ones(l
     frozen = Registry(lake, KUAIRAND).champion()
     for day in DAYS:
         learn(lake, day, replace(CONFIG, learning_rate=1e-3, max_steps=40, passes=8))
-        lenient = replace(GATE, worst=20.0)  # intervals over 30 validation users are wide
+        lenient = replace(GATE, margin=0.03, worst=20.0)  # losses and intervals of 30 validation users vary
         assert "is the champion" in decide(Registry(lake, KUAIRAND), day, lenient, FEEDBACK)[-1]
     models = [Registry(lake, KUAIRAND).load(v) for v in (frozen, Registry(lake, KUAIRAND).champion())]
     later, earlier = (
