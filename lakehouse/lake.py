@@ -7,6 +7,7 @@ from their content and commits all days together. The manifest of a partition, i
 
 import json
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,16 +224,25 @@ class Lake:
         return self.table("feature_specs", dataset) / f"{_checked_version(version)}.json"
 
     def require_writable(self) -> None:
-        """Check before any work that the lake can be written. Raises UserError if it cannot."""
-        probe = self.root / ".writable"
+        """Check before any work that the lake can be written. Raises UserError if it cannot.
+
+        In an object store this includes that a commit cannot overwrite another one, which would be lost in silence.
+        """
+        probe = self.root / f".writable-{uuid.uuid4().hex}"  # another job may check at the same time
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
+            obeys_conditions = is_local(probe) or probe.obeys_conditions()  # type: ignore[attr-defined]  # of StorePath
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write to the lake {self.root}: {error.strerror or error}; choose another folder with LAKE="
             ) from error
+        if not obeys_conditions:
+            raise UserError(
+                f"{self.root}: this object store overwrites an object although the request forbids it (If-None-Match), "
+                "so that commits of concurrent jobs would be lost: use a store with conditional writes (docs/deploy.md)"
+            )
 
 
 @dataclass(frozen=True, slots=True)

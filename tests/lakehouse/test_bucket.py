@@ -1,7 +1,10 @@
 """A lake in an object store: what holds on a disk holds on a real S3 server, also if the server is killed."""
 
 import multiprocessing
+import threading
 import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow.parquet as pq
 import pytest
@@ -47,8 +50,67 @@ def test_a_uri_of_no_store_is_one_clear_line(uri, message):
         located(uri)
 
 
+@pytest.fixture
+def simple_store(monkeypatch):
+    """Starts an S3 store that keeps nothing, and answers a conditional write with this status."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -r requirements-s3.txt")
+    servers = []
+
+    def start(status: int) -> None:
+        s3fs.S3FileSystem.clear_instance_cache()  # clients of other stores
+        class Store(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status if "If-None-Match" in self.headers else HTTPStatus.OK)
+                self.send_header("ETag", '"e"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_DELETE(self) -> None:
+                self.send_response(HTTPStatus.NO_CONTENT)
+                self.end_headers()
+
+            def do_HEAD(self) -> None:
+                self.send_response(HTTPStatus.OK)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Store))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers[-1].server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+
+    yield start
+    s3fs.S3FileSystem.clear_instance_cache()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.OK, HTTPStatus.NOT_IMPLEMENTED])
+def test_a_store_that_overwrites_a_commit_is_refused_before_any_work(simple_store, status):
+    simple_store(status)
+    with pytest.raises(UserError, match=r"^s3://bucket/lake: .*If-None-Match.*: use a store with conditional writes"):
+        Lake.at("s3://bucket/lake").require_writable()
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT])
+def test_a_store_that_refuses_to_overwrite_is_accepted(simple_store, status):
+    simple_store(status)
+    Lake.at("s3://bucket/lake").require_writable()
+
+
 @pytest.mark.bucket
 class TestOnAServer:
+    def test_the_check_before_any_work_leaves_nothing(self, location):
+        lake = Lake.at(location)
+        lake.require_writable()
+        assert list(lake.root.iterdir()) == []
+
     def test_what_is_published_is_read_back(self, location, tmp_path):
         lake, on_disk = Lake.at(location), Lake(tmp_path)
         assert publish_text(lake, "a", "b") == publish_text(on_disk, "a", "b")
