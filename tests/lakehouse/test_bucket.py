@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pyarrow.parquet as pq
 import pytest
 from shop import SPEC
-from text_lake import publish_days_in_turn, publish_text, publish_until_unreachable
+from text_lake import publish_text, publish_until_unreachable
 
 from lakehouse.feature_specs import store_spec, stored_spec
 from lakehouse.lake import FAILED_AUDIT, Lake
@@ -17,7 +17,6 @@ from lakehouse.storage.data_files import has_its_content
 from lakehouse.storage.delta_table import Replaced, table_version
 from lakehouse.storage.files import is_local, write_whole
 from lakehouse.storage.store_path import located
-from schemas.days import days_between
 from schemas.errors import Unreachable, UserError
 
 DAY, NEXT = "2022-05-01", "2022-05-02"
@@ -58,6 +57,7 @@ def simple_store(monkeypatch):
 
     def start(status: int) -> None:
         s3fs.S3FileSystem.clear_instance_cache()  # clients of other stores
+
         class Store(BaseHTTPRequestHandler):
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
@@ -184,23 +184,6 @@ class TestOnAServer:
         lake = Lake.at(location)
         store_spec(lake, SPEC)
         assert stored_spec(lake, SPEC.dataset, SPEC.version) == SPEC
-
-    def test_runs_that_publish_at_the_same_time_lose_nothing(self, location):
-        spawn = multiprocessing.get_context("spawn")
-        days = days_between("2022-05-01", "2022-05-06")
-        writers = [
-            spawn.Process(target=publish_days_in_turn, args=(location, text, turn))
-            for text, turn in (("a", days), ("b", days[::-1]))
-        ]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
-            assert writer.exitcode == 0
-        lake = Lake.at(location)
-        assert lake.days("exposures", "shop") == days
-        assert all(texts(lake, day) in (["a", "aa"], ["b", "bb"]) for day in days)
-        assert table_version(lake.table("exposures", "shop")) >= len(days) - 1
 
     def test_a_server_that_is_killed_in_the_middle_of_commits_leaves_no_torn_state(self, location, s3_server, tmp_path):
         lake, started = Lake.at(location), tmp_path / "started"

@@ -164,29 +164,6 @@ def test_manifests_of_editions_that_are_gone_are_removed_after_a_while(tmp_path,
     assert lake["exposures", "shop", DAY].manifest.fingerprint in fingerprints
 
 
-def _publish_in_turn(root: str, text: str, days: list[str]) -> None:
-    for day in days:
-        publish(Lake(Path(root)), text, day=day)
-
-
-def test_runs_that_publish_at_the_same_time_lose_nothing(tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    days = days_between("2022-05-01", "2022-05-12")
-    writers = [
-        spawn.Process(target=_publish_in_turn, args=(str(tmp_path), text, turn))
-        for text, turn in (("a", days), ("b", days[::-1]), ("a", days[6:] + days[:6]))
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    lake = Lake(tmp_path)
-    assert lake.days("exposures", "shop") == days
-    for day in days:
-        assert texts(lake, day) in (["a"], ["b"])
-
-
 def test_added_columns_are_merged_and_another_type_is_one_clear_line(tmp_path):
     lake = Lake(tmp_path)
     publish(lake, "a")
