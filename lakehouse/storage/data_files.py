@@ -6,7 +6,7 @@ In an object store a file is copied to this machine's scratch folder when it is 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,9 +96,8 @@ def local_file(folder: Path, file: DataFile) -> Path:
         if not stored.exists() or stored.stat().st_size != file.size:
             raise DamagedFile(stored, file_fault(folder, file))
         return stored
-    table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
-    copy = scratch_folder(COPIES) / table / file.path
-    if copy.exists() and copy.stat().st_size == file.size:
+    copy = _copy_of(folder, file)
+    if _is_whole(copy, file):
         os.utime(copy)  # a copy that is used is not removed
     else:
         try:
@@ -117,11 +116,33 @@ def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None
         return opened.read(columns)
 
 
+def read_column(folder: Path, file: DataFile, column: str) -> pa.ChunkedArray:
+    """A column of a stored file. Of an object without a copy here, only the bytes of this column are fetched.
+
+    Raises DamagedFile as read_file does; the hash of such an object is not compared.
+    """
+    is_here = is_local(folder) or _is_whole(_copy_of(folder, file), file)
+    with open_parquet(local_file(folder, file) if is_here else folder / file.path) as opened:
+        return opened.read([column]).column(column)
+
+
+def _copy_of(folder: Path, file: DataFile) -> Path:
+    table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
+    return scratch_folder(COPIES) / table / file.path
+
+
+def _is_whole(copy: Path, file: DataFile) -> bool:
+    return copy.exists() and copy.stat().st_size == file.size
+
+
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A stored file on this machine. Raises DamagedFile if a part that is read cannot be decoded."""
+    """A stored file. Raises DamagedFile if it is missing, or if a part that is read cannot be decoded."""
     try:
-        with pq.ParquetFile(path) as file:
+        source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
+        with source as readable, pq.ParquetFile(readable) as file:
             yield file
+    except FileNotFoundError as error:
+        raise DamagedFile(path, "is missing") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error

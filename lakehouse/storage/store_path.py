@@ -173,6 +173,11 @@ class StorePath(ProxyUPath):
             stream = io.BufferedReader(_Reader(self, self.fs.open(self.path, "rb", block_size=_BLOCK_SIZE)), 1 << 16)
         return stream if mode == "rb" else io.TextIOWrapper(stream, encoding="utf-8")
 
+    def ranges(self) -> io.RawIOBase:
+        """The object as a stream of which only those bytes are fetched that are read."""
+        with store_errors(self):
+            return _Reader(self, self.fs.open(self.path, "rb", cache_type="none"))
+
     def download(self, target: Path) -> None:
         """Copy the object into a file of this machine."""
         with store_errors(self):

@@ -1,21 +1,26 @@
 """A lake in an object store: what holds on a disk holds on a real S3 server, also if the server is killed."""
 
 import multiprocessing
+import secrets
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from shop import SPEC
 from text_lake import publish_text, publish_until_unreachable
 
 from lakehouse.feature_specs import store_spec, stored_spec
+from lakehouse.journeys import count_users
 from lakehouse.lake import FAILED_AUDIT, Lake
-from lakehouse.storage.data_files import has_its_content
+from lakehouse.manifest import DAYS_READ
+from lakehouse.storage.data_files import COPIES, has_its_content
 from lakehouse.storage.delta_table import Replaced, table_version
 from lakehouse.storage.files import is_local, write_whole
+from lakehouse.storage.scratch import work_folder
 from lakehouse.storage.store_path import located
 from schemas.errors import Unreachable, UserError
 
@@ -156,6 +161,27 @@ class TestOnAServer:
         (lake.table("exposures", "shop") / file.path).unlink()
         with pytest.raises(UserError, match="is missing"):
             texts(lake)
+
+    def test_users_are_counted_from_the_bytes_of_their_ids_alone(self, location, monkeypatch, empty_scratch):
+        lake = Lake.at(location)
+        first, second = range(3000), range(2900, 3100)
+        for day, users, days_read in ((DAY, first, 1), (NEXT, second, 2)):
+            with work_folder() as work:
+                for part in range(2):
+                    ids = [user for user in users if user % 2 == part]
+                    rows = pa.table({"user_id": ids, "memory": [secrets.token_bytes(1000) for _ in ids]})
+                    pq.write_table(rows, work / f"part-{part}.parquet", row_group_size=500)
+                lake["journeys", "shop", day].publish(work, inputs={}, code="c", counts={DAYS_READ: days_read})
+        S3File = pytest.importorskip("s3fs.core").S3File
+        fetched = []
+        fetch = S3File._fetch_range
+        monkeypatch.setattr(
+            S3File, "_fetch_range", lambda file, start, end: fetched.append(end - start) or fetch(file, start, end)
+        )
+        journeys = [file for day in (DAY, NEXT) for file in lake["journeys", "shop", day].data_files()]
+        assert count_users(lake, "shop", NEXT) == 3100
+        assert 0 < sum(fetched) < 0.15 * sum(file.size for file in journeys)
+        assert not [*(empty_scratch / COPIES).rglob("ds=*")]
 
     def test_a_failed_audit_refuses_the_partition(self, location):
         lake = Lake.at(location)
