@@ -1,21 +1,18 @@
 """The comparison of methods as tables of docs/results.md."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.evaluation.text import in_brackets
 from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
 
 _HEADLINE = ("channel f1_macro", "channel accuracy")
 
 
-def unseen_users(folder: Path) -> list[str]:
-    """The section of baselines.json; empty without the file."""
-    if not (folder / "baselines.json").exists():
-        return []
-    result = json.loads((folder / "baselines.json").read_text())
+def unseen_users(result: Mapping[str, Any]) -> list[str]:
+    """The section of baselines.json."""
     cells = {(row["method"], row["figure"]): row for row in result["rows"]}
     gains = [figure for figure in dict.fromkeys(row["figure"] for row in result["rows"]) if figure.endswith(" auc")]
     figures = [*_HEADLINE, *gains]
@@ -47,35 +44,56 @@ def _values(value: Mapping[str, Any]) -> list[str]:
     return [heading, _table(rows)]
 
 
-def published(folder: Path) -> list[str]:
-    """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen."""
+def published(folder: Path, advice: str) -> list[str]:
+    """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen.
+
+    Raises UserError, which ends in the advice, if a file is damaged.
+    """
     files = {name: folder / f"published_{name}.json" for name in COMPARED}
     files[REFERENCE] = folder / "published.json"
-    results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    results = {name: read_stored(file, _published, advice) for name, file in files.items() if file.exists()}
     if not results.keys() - {REFERENCE}:
         return []
-    unseen = _unseen_f1(folder)
+    on_unseen = folder / "baselines.json"
+    unseen = read_stored(on_unseen, _unseen_f1, advice) if on_unseen.exists() else {}
     rows = [["", "published protocol", "the paper", "users never seen", "gap"]]
     for name, result in results.items():
-        low, high = result["intervals"]["f1_macro"]
-        paper = f"{result['paper']['f1_macro']:.4f}" if result["paper"] else "-"
-        figure = f"{result['f1_macro']:.4f} [{low:.4f}, {high:.4f}]"
-        gap = [f"{unseen[name]:.4f}", f"{result['f1_macro'] - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
-        rows.append([name, figure, paper, *gap])
+        gap = [f"{unseen[name]:.4f}", f"{result.f1_macro - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
+        rows.append([name, result.figure, result.of_paper, *gap])
     first = next(iter(results.values()))
     return [
         "### All methods under the published protocol, which leaks",
-        f"Macro-F1 of the channel. {first['share_of_test_steps_also_in_training']:.0%} of the test steps are also in "
+        f"Macro-F1 of the channel. {first.share_in_training:.0%} of the test steps are also in "
         f"training windows, so a method is the better the more it memorises. The figures on users never seen are those "
-        f"of the table above. `{first['command']}` and METHOD=",
+        f"of the table above. `{first.command}` and METHOD=",
         _table(rows),
     ]
 
 
-def _unseen_f1(folder: Path) -> dict[str, float]:
-    file = folder / "baselines.json"
-    rows = json.loads(file.read_text())["rows"] if file.exists() else []
-    return {row["method"]: row["value"] for row in rows if row["figure"] == _HEADLINE[0]}
+class _Published(NamedTuple):
+    """A method under the published protocol: its macro-F1, and as text with its interval and that of the paper."""
+
+    f1_macro: float
+    figure: str
+    of_paper: str
+    share_in_training: float
+    command: str
+
+
+def _published(text: str) -> _Published:
+    result = json_object(text)
+    f1_macro, (low, high) = float(result["f1_macro"]), result["intervals"]["f1_macro"]
+    return _Published(
+        f1_macro,
+        f"{f1_macro:.4f} [{low:.4f}, {high:.4f}]",
+        f"{result['paper']['f1_macro']:.4f}" if result["paper"] else "-",
+        float(result["share_of_test_steps_also_in_training"]),
+        str(result["command"]),
+    )
+
+
+def _unseen_f1(text: str) -> dict[str, float]:
+    return {row["method"]: row["value"] for row in json_object(text)["rows"] if row["figure"] == _HEADLINE[0]}
 
 
 def _signed(difference: Mapping[str, float | None]) -> str:

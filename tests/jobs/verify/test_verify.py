@@ -107,6 +107,12 @@ def alter_footer(file: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"parquet-cpp", b"parquet-dpp"))
 
 
+def stored_metrics(lake: Lake) -> Path:
+    file = lake.metrics(KUAIRAND)
+    write_whole(file, '{"model_version": "mtorl_kuairand/1", "users": 1, "reward": {}}')
+    return file
+
+
 DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = {
     "missing": (lambda lake: data_file(lake, "exposures"), Path.unlink, "is missing: make verify REPAIR=1 .*backfill"),
     "cut": (lambda lake: data_file(lake, "exposures"), lambda f: f.write_bytes(b"cut"), "3 bytes instead"),
@@ -121,6 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = 
               lambda file: file.write_text("{"), "is damaged .*audit_table"),
     "drift": (lambda lake: lake.drift(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("[]"), "measure_drift"),
     "summary": (lambda lake: lake.reports(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("{}"), "make report"),
+    "metrics": (lambda lake: stored_metrics(lake), lambda f: f.write_text("{}"), "mtorl_model.evaluate"),
     "spec": (lambda lake: lake.spec(KUAIRAND, SPEC.version), lambda f: f.write_text("{}"), "build the spec"),
     "champion": (lambda lake: lake.table("champion", KUAIRAND) / "feature_spec.json",
                  lambda f: f.write_text("{}"), "delete it; the next daily run"),
