@@ -117,7 +117,7 @@ def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None
 
 
 def read_column(folder: Path, file: DataFile, column: str) -> pa.ChunkedArray:
-    """A column of a stored file. Of an object without a copy here, only the bytes of this column are fetched.
+    """A column of a stored file. If an object has no copy on this machine, only the bytes of this column are fetched.
 
     Raises DamagedFile as read_file does; the hash of such an object is not compared.
     """

@@ -142,7 +142,7 @@ class StorePath(ProxyUPath):
     def obeys_conditions(self) -> bool:
         """Whether the store refuses to overwrite this object, which exists, if a request asks it to.
 
-        Only stores of the S3 kind are asked: some ignore the condition, and some do not know it.
+        Only stores of the S3 kind are checked: some ignore the condition, and some do not know it.
         """
         if self.protocol != "s3":
             return True

@@ -129,19 +129,19 @@ def test_the_environment_names_any_bucket_with_its_endpoint_and_credentials(vari
         services = read_services(variables)
         return [{k: v for k, v in services[name].environment.items() if k.startswith("AWS_")} for name in IN_STORE]
 
-    own = read_services(variables)["s3"].environment
+    s3_service = read_services(variables)["s3"].environment
     for settings in store_settings(variables):  # docker/.env as it is made: the service s3
         assert settings.keys() == STORE
         assert settings["AWS_ENDPOINT_URL"] == "http://s3:8333"
-        assert own.items() <= settings.items()
-    elsewhere = {name: value for name, value in variables.items() if name not in STORE}
+        assert s3_service.items() <= settings.items()
+    without_store = {name: value for name, value in variables.items() if name not in STORE}
     amazon = {"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     temporary = {**amazon, "AWS_SESSION_TOKEN": "t"}
     compatible = {**amazon, "AWS_ENDPOINT_URL": "https://s3.example.org"}
     role_of_the_machine = {"AWS_DEFAULT_REGION": "eu-central-1"}
     for chosen in (amazon, temporary, compatible, role_of_the_machine):
-        # What is not chosen is not even an empty variable, which delta-rs would take for an endpoint.
-        assert store_settings(elsewhere | chosen) == [chosen] * len(IN_STORE)
+        # A variable that is not set is not passed on, not even as an empty text: delta-rs takes it for an endpoint.
+        assert store_settings(without_store | chosen) == [chosen] * len(IN_STORE)
 
 
 def test_airflows_processes_agree_on_every_setting(variables):
@@ -224,7 +224,7 @@ def test_one_service_builds_the_image_that_all_our_services_use(variables):
 
 
 def test_the_variables_of_the_guide_reach_the_containers(variables):
-    sizing = DEPLOY[DEPLOY.index("## Sizing") : DEPLOY.index("## Spark elsewhere")]
+    sizing = DEPLOY[DEPLOY.index("## Sizing") : DEPLOY.index("## Spark without_store")]
     names = set(re.findall(r"`((?:SPARK|MTORL|WORKER)_[A-Z_]+)`", sizing)) - {"SPARK_CONF_DIR"}  # it is mounted
     assert {"SPARK_WORKER_CORES", "MTORL_DRIVER_MEMORY", "WORKER_SLOTS"} < names
     for name in names:

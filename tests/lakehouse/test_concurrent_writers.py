@@ -1,4 +1,4 @@
-"""Processes that publish the same days and different days of one table at once, on a disk and on an S3 server."""
+"""Processes that publish the same and different days of one table at the same time, on a disk and on an S3 server."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ def test_of_two_commits_from_one_version_the_second_looks_at_the_table_again(loc
     def after_another_process(table: DeltaTable, *arguments: object, **options: object) -> None:
         if "/exposures" in table.table_uri:
             monkeypatch.setattr(DeltaTable, "create_write_transaction", commit)
-            other = SPAWN.Process(target=publish_day, args=(location, "other", DAYS[1]))
-            other.start()
-            other.join()
-            assert other.exitcode == 0
+            writer = SPAWN.Process(target=publish_day, args=(location, "other", DAYS[1]))
+            writer.start()
+            writer.join()
+            assert writer.exitcode == 0
         commit(table, *arguments, **options)
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", after_another_process)

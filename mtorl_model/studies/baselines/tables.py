@@ -59,7 +59,7 @@ def published(folder: Path, advice: str) -> list[str]:
     rows = [["", "published protocol", "the paper", "users never seen", "gap"]]
     for name, result in results.items():
         gap = [f"{unseen[name]:.4f}", f"{result.f1_macro - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
-        rows.append([name, result.figure, result.of_paper, *gap])
+        rows.append([name, result.figure, result.paper_figure, *gap])
     first = next(iter(results.values()))
     return [
         "### All methods under the published protocol, which leaks",
@@ -75,7 +75,7 @@ class _Published(NamedTuple):
 
     f1_macro: float
     figure: str
-    of_paper: str
+    paper_figure: str
     share_in_training: float
     command: str
 
