@@ -224,7 +224,7 @@ def test_one_service_builds_the_image_that_all_our_services_use(variables):
 
 
 def test_the_variables_of_the_guide_reach_the_containers(variables):
-    sizing = DEPLOY[DEPLOY.index("## Sizing") : DEPLOY.index("## Spark without_store")]
+    sizing = DEPLOY[DEPLOY.index("## Sizing") : DEPLOY.index("## Spark elsewhere")]
     names = set(re.findall(r"`((?:SPARK|MTORL|WORKER)_[A-Z_]+)`", sizing)) - {"SPARK_CONF_DIR"}  # it is mounted
     assert {"SPARK_WORKER_CORES", "MTORL_DRIVER_MEMORY", "WORKER_SLOTS"} < names
     for name in names:
