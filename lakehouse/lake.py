@@ -8,7 +8,7 @@ from their content and commits all days together. The manifest of a partition, i
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -292,8 +292,13 @@ class Partition:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
+        return pa.concat_tables(self.read_by_file(columns))
+
+    def read_by_file(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of one file after another."""
         folder = self.lake.table(self.table, self.dataset)
-        return pa.concat_tables([read_file(folder, file, columns) for file in self.data_files()])
+        for file in self.data_files():
+            yield read_file(folder, file, columns)
 
     def read_together(self) -> list["Partition"]:
         """The partitions that have the rows as of this day, oldest first: several if it has changed rows only."""
