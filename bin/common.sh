@@ -118,10 +118,14 @@ migrate_airflow_database() {
   cp "$VENV/.installed" "$version_file"
 }
 
-# install_requirements FILE: the pinned packages of another requirements file. Quick if they are installed.
+# install_requirements FILE: install the pinned packages of another requirements file, if they are not installed.
 install_requirements() {
+  local mark="$VENV/.installed-$1" wanted
+  wanted="$(cat "$VENV/.installed" "$ROOT/$1" | sha256sum)"
+  [ "$(cat "$mark" 2>/dev/null)" = "$wanted" ] && return
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$1" ||
     die "the packages of $1 cannot be installed: see the lines above, or try .venv/bin/pip install -r $1"
+  printf '%s\n' "$wanted" >"$mark"
 }
 
 # find_log_days DATASET FOLDER: set FIRST and LAST to the first and last day of the raw log in FOLDER that have come;

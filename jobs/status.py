@@ -16,7 +16,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from jobs.raw.accounts import log_accounts, waiting_line
-from jobs.raw.files import find_raw_files
 from jobs.raw.index import RawIndex, split_by_change, stored_index
 from lakehouse.arguments import add_day_range, add_lake, add_raw, dataset_of, dataset_parser, day_range_of, lake_of
 from lakehouse.code_version import code_version
@@ -338,6 +337,8 @@ def raw_lines(dataset: Dataset, lake: Lake, index: RawIndex | None, days: list[s
         if line := waiting_line(dataset, index, not_listed):
             lines.append(line)
     if raw is not None:
+        from jobs.raw.files import find_raw_files  # loads the readers of raw files, which nothing else needs here
+
         try:
             files = find_raw_files(dataset, raw)
         except NothingToDoYet as reason:

@@ -71,7 +71,10 @@ def metric_lines(metrics_file: Path) -> list[str]:
     """The figures of a method's model, of gradient boosting and of simple rules; empty before its first evaluation."""
     if not metrics_file.is_file():
         return []
-    metrics: dict[str, Any] = read_stored(metrics_file, json_object, IF_METRICS_DAMAGED)
+    return read_stored(metrics_file, lambda text: _figures(json_object(text)), IF_METRICS_DAMAGED)
+
+
+def _figures(metrics: dict[str, Any]) -> list[str]:
     return [
         f"model {metrics['model_version']}, tested on {metrics['users']:,} users it has never seen "
         f"({metrics['labels']:,} exposures)",

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from lakehouse.lake import Partition
+from lakehouse.storage.data_files import DamagedFile, has_its_content
 
 _MEMORY = "2GB"  # DuckDB spills to disk beyond it
 
@@ -23,16 +24,22 @@ def open_view(*partitions: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     the end of its day.
 
     The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
-    Raises duckdb.Error if a file is not Parquet. What a caller creates in the connection should be temporary: the
-    database outlives the connection.
+    What a caller creates in the connection should be temporary: the database outlives the connection.
+
+    Raises DamagedFile if a query fails and a file has other content than was stored.
     """
     try:
         rows = rows_sql(partitions) if len(partitions) == 1 else newest_rows_sql(partitions)
         with _database(os.getpid()).cursor() as connection:
             connection.execute(f'CREATE TEMP VIEW "partition" AS SELECT * FROM {rows}')
             yield connection
-    except (duckdb.FatalException, duckdb.InternalException):  # a database that had such an error answers nothing more
-        _database.cache_clear()
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException):  # the database answers nothing more
+            _database.cache_clear()
+        for partition in partitions:
+            for file in partition.files():
+                if not has_its_content(file):
+                    raise DamagedFile(file, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
         raise
 
 
@@ -52,16 +59,6 @@ def _database(process: int) -> duckdb.DuckDBPyConnection:
     database.execute("CREATE MACRO sha2(text, bits) AS sha256(text)")
     database.execute("CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS UBIGINT)")
     return database
-
-
-def read_error(partition: Partition) -> duckdb.Error | None:
-    """The error of reading every value of every file, or None if all can be read."""
-    try:
-        with open_view(partition) as connection:
-            connection.execute('SELECT bit_xor(hash(row)) FROM "partition" AS row').fetchall()
-    except duckdb.Error as error:
-        return error
-    return None
 
 
 def rows_sql(partitions: Iterable[Partition]) -> str:

@@ -19,7 +19,8 @@ from features.columns import Ints, Mask, filled_ints, numbers_in_order, to_ints
 from features.figures import NEVER, gap_s, since_s
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import ROWS_PER_READ
-from lakehouse.storage.data_files import local_file, open_parquet, part_of
+from lakehouse.storage.data_files import local_file, open_parquet, part_of, read_column
+from lakehouse.storage.delta_table import DataFile
 from schemas.dataset import Dataset
 from schemas.tables import JOURNEYS
 
@@ -53,7 +54,8 @@ def read_journeys(
     is_of_day = len(days) == 1
     names = list(columns) if is_of_day else [*dict.fromkeys((*columns, *_needed_for_elapsed_times(columns)))]
     for files in _files_by_part(lake, dataset, days):
-        for rows in NewestRows(files).tables(names, rows_per_read):
+        local = [local_file(lake.table(JOURNEYS, dataset), file) for file in files]
+        for rows in NewestRows(local).tables(names, rows_per_read):
             if not is_of_day:
                 rows = with_elapsed_times(rows, dataset, dataset.end_of_day_ms(day))
                 rows = rows.select(list(dict.fromkeys(name.partition(".")[0] for name in columns)))
@@ -65,14 +67,19 @@ def count_users(lake: Lake, dataset: Dataset, day: str) -> int:
     manifest = lake[JOURNEYS, dataset, day].manifest
     if manifest is None or manifest.days == [day]:
         return manifest.rows if manifest else 0
-    return sum(len(NewestRows(files).user_id) for files in _files_by_part(lake, dataset, manifest.days))
+    folder = lake.table(JOURNEYS, dataset)
+    ids = (
+        pa.chunked_array([chunk for file in files for chunk in read_column(folder, file, "user_id").chunks])
+        for files in _files_by_part(lake, dataset, manifest.days)
+    )
+    return sum(pc.count_distinct(users).as_py() for users in ids)
 
 
-def _files_by_part(lake: Lake, dataset: Dataset, days: Sequence[str]) -> Iterator[list[Path]]:
+def _files_by_part(lake: Lake, dataset: Dataset, days: Sequence[str]) -> Iterator[list[DataFile]]:
     """The files of one bucket of users after another, oldest first."""
     files = [file for day_files in lake.present(JOURNEYS, dataset, days).values() for file in day_files]
     for part in sorted({part_of(file) for file in files}):
-        yield [local_file(lake.table(JOURNEYS, dataset), file) for file in files if part_of(file) == part]
+        yield [file for file in files if part_of(file) == part]
 
 
 class NewestRows:

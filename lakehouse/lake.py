@@ -7,7 +7,8 @@ from their content and commits all days together. The manifest of a partition, i
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lakehouse import lineage
 from lakehouse.manifest import Manifest, chained_fingerprint, files_fingerprint
-from lakehouse.storage.data_files import local_file, read_file, store_file
+from lakehouse.storage.data_files import local_file, part_of, read_file, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue, commit, present_files, present_fingerprints
 from lakehouse.storage.files import is_local, read_stored
 from lakehouse.storage.store_path import located
@@ -223,16 +224,25 @@ class Lake:
         return self.table("feature_specs", dataset) / f"{_checked_version(version)}.json"
 
     def require_writable(self) -> None:
-        """Check before any work that the lake can be written. Raises UserError if it cannot."""
-        probe = self.root / ".writable"
+        """Check before any work that the lake can be written. Raises UserError if it cannot.
+
+        In an object store this includes that a commit cannot overwrite another one, which would be lost in silence.
+        """
+        probe = self.root / f".writable-{uuid.uuid4().hex}"  # another job may check at the same time
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
+            obeys_conditions = is_local(probe) or probe.obeys_conditions()  # type: ignore[attr-defined]  # of StorePath
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write to the lake {self.root}: {error.strerror or error}; choose another folder with LAKE="
             ) from error
+        if not obeys_conditions:
+            raise UserError(
+                f"{self.root}: this object store overwrites an object although the request forbids it (If-None-Match), "
+                "so that commits of concurrent jobs would be lost: use a store with conditional writes (docs/deploy.md)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +292,16 @@ class Partition:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a published partition in memory, by default with all columns."""
+        return pa.concat_tables(self.read_by_file(columns))
+
+    def read_by_file(
+        self, columns: Sequence[str] | None = None, parts: Container[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of one file after another. parts: of these parts only (see part_of); None: of all."""
         folder = self.lake.table(self.table, self.dataset)
-        return pa.concat_tables([read_file(folder, file, columns) for file in self.data_files()])
+        for file in self.data_files():
+            if parts is None or part_of(file) in parts:
+                yield read_file(folder, file, columns)
 
     def read_together(self) -> list["Partition"]:
         """The partitions that have the rows as of this day, oldest first: several if it has changed rows only."""

@@ -1,21 +1,14 @@
 """The manifest of a published partition: its content, its inputs, and whether it still matches them."""
 
 import hashlib
-import os
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.days import day_plus, days_between
 
 # A count in the manifest of a partition that has changed rows alone (lakehouse.journeys): how many partitions, up to
 # this one, are read for all rows as of its day. A partition without this count has all rows.
 DAYS_READ = "days_read"
-_READ_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,41 +60,3 @@ def files_fingerprint(names: Iterable[str]) -> str:
 def chained_fingerprint(chain: str, day: str, fingerprint: str) -> str:
     """The fingerprint of a table's days up to `day`, from that of the days before (empty for the first)."""
     return hashlib.sha256(f"{chain} {day} {fingerprint}".encode()).hexdigest()
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a Parquet file's pages and of the names and types of its columns, of any other file's bytes.
-
-    A footer lists a column's encodings in an order that changes from one Java process to the next, so equal rows have
-    equal pages but not equal footers.
-    """
-    digest = hashlib.sha256()
-    is_parquet = _hash_pages(path, digest)
-    if is_parquet:
-        digest.update(_columns(path).encode())
-    return digest.hexdigest()
-
-
-def _columns(path: Path) -> str:
-    """The names and types of a Parquet file's columns; empty if its footer is damaged."""
-    with path.open("rb") as file:
-        try:
-            return str(pq.read_schema(file).remove_metadata().to_string())
-        except (pa.ArrowException, OSError):
-            return ""
-
-
-def _hash_pages(path: Path, digest: "hashlib._Hash") -> bool:
-    """Hash everything before the footer of a Parquet file, or a whole file; returns whether there is a footer."""
-    with path.open("rb") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        if end >= 12:
-            file.seek(end - 8)
-            footer, magic = struct.unpack("<I4s", file.read(8))
-            end -= 8 + footer if magic == b"PAR1" else 0
-        file.seek(0)
-        left, is_parquet = end, end < size
-        while left and (block := file.read(min(left, _READ_AT_ONCE))):
-            digest.update(block)
-            left -= len(block)
-    return is_parquet

@@ -25,7 +25,7 @@ from jobs.quality.prediction_facts import prediction_facts, task_facts
 from jobs.quality.rule_sentences import rule_columns
 from jobs.quality.table_facts import exposure_facts, manifest_count_facts, row_order_fact, sequence_facts, sidecar_fact
 from jobs.quality.trailing_baseline import baseline_facts
-from lakehouse.duckdb_view import open_view, read_error
+from lakehouse.duckdb_view import open_view
 from lakehouse.feature_specs import newest_spec
 from lakehouse.lake import Lake, Partition
 from lakehouse.manifest import Manifest
@@ -66,14 +66,10 @@ def audit_partition(
             raise
         content.facts.append(unreadable_fact(str(error)))
     except duckdb.Error as error:
-        file_error = read_error(partition)
-        if file_error is None:
-            raise UserError(
-                f"cannot audit {table_name}/{dataset.name}/{day}, though its own files can be read: "
-                f"{_first_line(error)} (a rule of its contract that DuckDB cannot compute, or a broken file of "
-                "another partition)"
-            ) from error
-        content.facts.append(unreadable_fact(_first_line(file_error)))
+        raise UserError(
+            f"cannot audit {table_name}/{dataset.name}/{day}, though its own files are whole: {_first_line(error)} (a "
+            "rule of its contract that DuckDB cannot compute, or another partition)"
+        ) from error
     if content.rows == 0 and table_name != QUARANTINE:
         content.notes.append("No rows: the rules about rows were not evaluated.")
     return Audit(

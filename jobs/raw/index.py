@@ -16,10 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.raw.files import RawFiles
-from jobs.raw.fingerprints import Fingerprints
 from jobs.raw.log_calendar import LogCalendar
 from lakehouse.lake import Lake
 from lakehouse.storage.files import file_sha256, is_local, read_stored, write_whole
@@ -28,6 +26,10 @@ from schemas.days import UNDATED, day_plus
 from schemas.errors import UserError
 from schemas.quality import Quality
 from schemas.tables import EXPOSURES, exposures
+
+if TYPE_CHECKING:  # they load DuckDB and Arrow's functions, which take longer than a look at the index
+    from jobs.raw.files import RawFiles
+    from jobs.raw.fingerprints import Fingerprints
 
 # The modules that decide what a row is read as: after a change in one of them the whole log is read again.
 _READERS = (
@@ -256,7 +258,7 @@ def event_views(dataset: Dataset) -> tuple[str, ...]:
 
 
 def split_by_change(
-    dataset: Dataset, files: Mapping[str, RawFiles], stored: RawIndex | None
+    dataset: Dataset, files: Mapping[str, "RawFiles"], stored: RawIndex | None
 ) -> tuple[RawIndex, dict[str, Path]]:
     """The index without the log files that have changed or are new, and these files by name.
 
@@ -278,7 +280,7 @@ def split_by_change(
     return replace(index, removed=removed), {name: path for name, path in paths.items() if name not in unchanged}
 
 
-def with_files_added(index: RawIndex, stamps: Mapping[str, list[int | str]], fingerprints: Fingerprints) -> RawIndex:
+def with_files_added(index: RawIndex, stamps: Mapping[str, list[int | str]], fingerprints: "Fingerprints") -> RawIndex:
     """The index with the files of these stamps. fingerprints: of their rows."""
     kinds = (_USABLE, _QUARANTINED, _OUTCOMES)
     by_file: dict[str, dict[str, dict[str, list[int | str]]]] = {name: {k: {} for k in kinds} for name in stamps}
@@ -303,7 +305,7 @@ def file_stamp(path: Path) -> list[int | str]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _read_with(dataset: Dataset, files: Mapping[str, RawFiles]) -> str:
+def _read_with(dataset: Dataset, files: Mapping[str, "RawFiles"]) -> str:
     lookups = {
         name: file_stamp(path)
         for view, group in files.items()

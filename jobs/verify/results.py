@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from jobs.drift.results import IF_DRIFT_DAMAGED, Drift
 from jobs.quality.audit_results import Audit
 from jobs.raw.index import stored_index
+from jobs.reports.sections.training import metrics_table
 from jobs.reports.summaries import IF_SUMMARY_DAMAGED, read_summary
 from jobs.verify.findings import Findings
 from lakehouse.lake import IF_AUDIT_DAMAGED, IF_METRICS_DAMAGED, Lake, Partition
@@ -28,7 +29,7 @@ def check_results(lake: Lake, dataset: Dataset, findings: Findings) -> None:
         ("audits", lake.audits(dataset).glob("*/*.json"), Audit.from_json, IF_AUDIT_DAMAGED),
         ("drifts", lake.drift(dataset).glob("*.json"), Drift.from_json, IF_DRIFT_DAMAGED),
         ("summaries", lake.reports(dataset).glob("*.json"), read_summary, IF_SUMMARY_DAMAGED),
-        ("metrics", lake.metrics_of_all(dataset), json_object, IF_METRICS_DAMAGED),
+        ("metrics", lake.metrics_of_all(dataset), metrics_table, IF_METRICS_DAMAGED),
         ("lineages of models", lake.table("model_lineage", dataset).glob("*.json"), json_object, _IF_LINEAGE_DAMAGED),
         ("specs of the champion", champion.glob("feature_spec.json"), FeatureSpec.from_json, _IF_EXPORT_DAMAGED),
     )

@@ -5,18 +5,15 @@ In an object store a file is copied to this machine's scratch folder when it is 
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.manifest import content_sha256
-from lakehouse.retention import DAY_S, RETENTION
 from lakehouse.storage.delta_table import DataFile
-from lakehouse.storage.files import is_local, move_whole, replacing
+from lakehouse.storage.files import file_sha256, is_local, move_whole, replacing
 from lakehouse.storage.scratch import scratch_folder, work_folder
 from schemas.errors import UserError
 
@@ -36,14 +33,11 @@ def store_file(folder: Path, partition: str, file: Path) -> DataFile:
 
     partition: for example ds=2022-04-24. No reader sees the file before a commit names it.
     """
-    digest = content_sha256(file)[:_HASH_DIGITS]
-    path = f"{partition}/{file.stem}-{digest}.parquet"
-    rows, size, target = pq.read_metadata(file).num_rows, file.stat().st_size, folder / path
-    # Equal pages may have another footer, of another size: a file that is there stays, unless it is damaged.
-    if _is_stored(target, digest):
-        return DataFile(path, target.stat().st_size, rows)
-    move_whole(file, target)
-    return DataFile(path, size, rows)
+    path = f"{partition}/{file.stem}-{_digest_of(file)}.parquet"
+    stored = DataFile(path, file.stat().st_size, pq.read_metadata(file).num_rows)
+    if not _is_stored(folder / path):
+        move_whole(file, folder / path)
+    return stored
 
 
 def store_table(folder: Path, partition: str, rows: pa.Table) -> DataFile:
@@ -54,20 +48,24 @@ def store_table(folder: Path, partition: str, rows: pa.Table) -> DataFile:
         return store_file(folder, partition, file)
 
 
-def _is_stored(target: Path, digest: str) -> bool:
-    """Whether the file is stored with its content, and vacuum spares it until it is committed."""
-    try:
-        if is_local(target):
-            os.utime(target)  # vacuum removes only files that were not used for days
-            return content_sha256(target).startswith(digest)
-        return time.time() - target.stat().st_mtime < (RETENTION.replaced_files - 1) * DAY_S
-    except FileNotFoundError:
+def _is_stored(target: Path) -> bool:
+    """Whether the file is stored with its content, and vacuum spares it until it is committed.
+
+    An object is always stored again: to read it takes as long.
+    """
+    if not is_local(target) or not target.exists():
         return False
+    os.utime(target)  # vacuum removes only files that were not used for days
+    return has_its_content(target)
 
 
 def has_its_content(file: Path) -> bool:
     """Whether a stored Parquet file has the content that its name was made from."""
-    return content_sha256(file)[:_HASH_DIGITS] == _digest_in(file)
+    return _digest_of(file) == _digest_in(file)
+
+
+def _digest_of(file: Path) -> str:
+    return file_sha256(file)[:_HASH_DIGITS]
 
 
 def _digest_in(file: Path) -> str:
@@ -86,27 +84,26 @@ def file_fault(folder: Path, file: DataFile) -> str:
         size, is_whole = stored.stat().st_size, has_its_content(stored)
     except FileNotFoundError:
         return "is missing"
-    if is_whole:
-        return ""
-    return f"has {size:,} bytes instead of {file.size:,}" if size != file.size else "has other content than was stored"
+    if size != file.size:
+        return f"has {size:,} bytes instead of {file.size:,}"
+    return "" if is_whole else "has other content than was stored"
 
 
 def local_file(folder: Path, file: DataFile) -> Path:
     """The file on this machine. Raises DamagedFile if it is missing, or has another size than was stored."""
     stored = folder / file.path
     if is_local(folder):
-        if (not stored.exists() or stored.stat().st_size != file.size) and (fault := file_fault(folder, file)):
-            raise DamagedFile(stored, fault)
+        if not stored.exists() or stored.stat().st_size != file.size:
+            raise DamagedFile(stored, file_fault(folder, file))
         return stored
-    table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
-    copy = scratch_folder(COPIES) / table / file.path
-    if copy.exists() and copy.stat().st_size == file.size:
+    copy = _copy_of(folder, file)
+    if _is_whole(copy, file):
         os.utime(copy)  # a copy that is used is not removed
     else:
         try:
             with replacing(copy) as fetched:
                 stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
-                if content_sha256(fetched)[:_HASH_DIGITS] != _digest_in(stored):
+                if _digest_of(fetched) != _digest_in(stored):
                     raise DamagedFile(stored, "has other content than was stored")
         except FileNotFoundError as error:
             raise DamagedFile(stored, "is missing") from error
@@ -119,11 +116,33 @@ def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None
         return opened.read(columns)
 
 
+def read_column(folder: Path, file: DataFile, column: str) -> pa.ChunkedArray:
+    """A column of a stored file. If an object has no copy on this machine, only the bytes of this column are fetched.
+
+    Raises DamagedFile as read_file does; the hash of such an object is not compared.
+    """
+    is_here = is_local(folder) or _is_whole(_copy_of(folder, file), file)
+    with open_parquet(local_file(folder, file) if is_here else folder / file.path) as opened:
+        return opened.read([column]).column(column)
+
+
+def _copy_of(folder: Path, file: DataFile) -> Path:
+    table = hashlib.sha256(str(folder).encode()).hexdigest()[:_HASH_DIGITS]
+    return scratch_folder(COPIES) / table / file.path
+
+
+def _is_whole(copy: Path, file: DataFile) -> bool:
+    return copy.exists() and copy.stat().st_size == file.size
+
+
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A stored file on this machine. Raises DamagedFile if a part that is read cannot be decoded."""
+    """A stored file. Raises DamagedFile if it is missing, or if a part that is read cannot be decoded."""
     try:
-        with pq.ParquetFile(path) as file:
+        source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
+        with source as readable, pq.ParquetFile(readable) as file:
             yield file
+    except FileNotFoundError as error:
+        raise DamagedFile(path, "is missing") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error

@@ -92,7 +92,7 @@ def read_stored(path: Path, read: Callable[[str], T], advice: str) -> T:
     """
     try:
         return read(path.read_text())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from error
 
 

@@ -22,6 +22,7 @@ from schemas.errors import Unreachable, UserError
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfss": "adlfs", "az": "adlfs", "hdfs": "pyarrow"}
 # Long enough to be worth a request, and short enough for a header.
 _BLOCK_SIZE = 4 << 20
+_REFUSED, _NOT_IMPLEMENTED = (409, 412), 501  # HTTP: an object of the name exists; the condition is unknown
 
 
 def located(text: str) -> Path:
@@ -138,6 +139,23 @@ class StorePath(ProxyUPath):
             self.fs.pipe_file(self.path, data)
         return len(data)
 
+    def obeys_conditions(self) -> bool:
+        """Whether the store refuses to overwrite this object, which exists, if a request asks it to.
+
+        Only stores of the S3 kind are checked: some ignore the condition, and some do not know it.
+        """
+        if self.protocol != "s3":
+            return True
+        with store_errors(self):
+            try:
+                self.fs.pipe_file(self.path, b"", mode="create")
+            except OSError as error:
+                status = _http_status(error)
+                if status not in (*_REFUSED, _NOT_IMPLEMENTED):
+                    raise
+                return status in _REFUSED
+        return False
+
     def write_text(self, data: str, *options: Any, **more_options: Any) -> int:
         return self.write_bytes(data.encode())
 
@@ -154,6 +172,11 @@ class StorePath(ProxyUPath):
         with store_errors(self):
             stream = io.BufferedReader(_Reader(self, self.fs.open(self.path, "rb", block_size=_BLOCK_SIZE)), 1 << 16)
         return stream if mode == "rb" else io.TextIOWrapper(stream, encoding="utf-8")
+
+    def ranges(self) -> io.RawIOBase:
+        """The object as a stream of which only those bytes are fetched that are read."""
+        with store_errors(self):
+            return _Reader(self, self.fs.open(self.path, "rb", cache_type="none"))
 
     def download(self, target: Path) -> None:
         """Copy the object into a file of this machine."""
@@ -194,6 +217,12 @@ class _Reader(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def _http_status(error: OSError) -> int:
+    """The status with which an S3 store has answered; 0 without an answer."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _content_tag(info: Mapping[str, Any]) -> str:

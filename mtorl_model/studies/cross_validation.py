@@ -211,7 +211,7 @@ def _train(training: _Training) -> _Training:
 
 def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
     """The mean of the members, adjusted for the channels' shares, as MTORL.predict combines its networks."""
-    members = [_arrays(training.file) for training in _trainings(lake, dataset, setting, fold)]
+    members = [stored_arrays(training.file) for training in _trainings(lake, dataset, setting, fold)]
     means = {name: np.mean([m[name] for m in members], axis=0) for name in ("unadjusted_NA", "predicted_NG")}
     policy_NA = means["unadjusted_NA"] * members[0]["channel_shares"] ** -setting.model.prior_adjustment
     return HeldOut(
@@ -222,7 +222,7 @@ def _read(lake: Lake, dataset: str, setting: Setting, fold: int) -> HeldOut:
     )
 
 
-def _arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+def stored_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a finished training. Raises UserError if they differ from the checksums in the file."""
     try:
         with np.load(file, allow_pickle=False) as arrays:

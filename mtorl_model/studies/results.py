@@ -11,7 +11,8 @@ Pictures are copied to the folder `pictures` next to the document.
 import argparse
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from mtorl_model.studies.variants import EMBEDDINGS, REFERENCE, STUDIES
 from schemas.dataset import get_dataset
 from schemas.errors import UserError, exit_with_one_line
 
+_Lines = Callable[[dict[str, Any]], list[str]]  # of a stored result in JSON
 _IF_DAMAGED = "delete it, and run the study again (make study)"
 _INTRODUCTION = """# Results
 
@@ -49,8 +51,12 @@ differences, and one in twenty intervals excludes 0 by chance: before you act on
 `FOLDS=5 SEEDS=3`."""
 
 
-def _metrics(path: Path, dataset: str) -> list[str]:
-    metrics = read_stored(path, json_object, IF_METRICS_DAMAGED)
+def _section(file: Path, lines: _Lines, advice: str = _IF_DAMAGED) -> list[str]:
+    """The lines about a stored result; none without the file. Raises UserError if it lacks what the lines show."""
+    return read_stored(file, lambda text: lines(json_object(text)), advice) if file.exists() else []
+
+
+def _metrics(metrics: Mapping[str, Any], dataset: str) -> list[str]:
     baselines, differences = metrics["baselines"], metrics["model_minus_baseline"]
     method = metrics["model_version"].partition("_")[0]
     name = method.upper()
@@ -122,10 +128,7 @@ def _comparison(
     return _table(rows)
 
 
-def _study(folder: Path, name: str, pictures: Path) -> list[str]:
-    if not (folder / f"{name}.json").exists():
-        return []
-    protocol = read_stored(folder / f"{name}.json", json_object, _IF_DAMAGED)
+def _study(protocol: Mapping[str, Any], folder: Path, name: str, pictures: Path) -> list[str]:
     with (folder / f"{name}.csv").open() as file:
         rows = [
             {k: (float(v) if v else None) if k not in ("variant", "figure") else v for k, v in row.items()}
@@ -164,10 +167,7 @@ def _cell(row: Mapping[str, Any], repetitions: Sequence[Mapping[str, Any]]) -> s
     return _difference(difference, by_chance=by_chance)
 
 
-def _search(folder: Path, pictures: Path) -> list[str]:
-    if not (folder / "search.json").exists():
-        return []
-    search = read_stored(folder / "search.json", json_object, _IF_DAMAGED)
+def _search(search: Mapping[str, Any], folder: Path, pictures: Path) -> list[str]:
     preset_loss = search["preset_loss"]
     best = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in search["best"].items())
     picture = _copied(folder / "search.svg", pictures, search["dataset"])
@@ -181,10 +181,7 @@ def _search(folder: Path, pictures: Path) -> list[str]:
     ]
 
 
-def _published(folder: Path) -> list[str]:
-    if not (folder / "published.json").exists():
-        return []
-    leaking = read_stored(folder / "published.json", json_object, _IF_DAMAGED)
+def _published(leaking: Mapping[str, Any]) -> list[str]:
     paper = leaking["paper"]
     rows = [("", "here", "the paper")]
     rows += [
@@ -205,14 +202,12 @@ def _rmtl(folder: Path) -> list[str]:
     lines = []
     titles = {protocol: f"table 1 of its paper, protocol {protocol}" for protocol in PROTOCOLS}
     for protocol, title in (titles | {USER_FOLDS: "the champion on users of all splits"}).items():
-        path = folder / f"rmtl_{protocol}.json"
-        if path.exists():
-            lines += [f"### RMTL: {title}", *as_markdown(read_stored(path, json_object, _IF_DAMAGED))]
+        text = _section(folder / f"rmtl_{protocol}.json", as_markdown)
+        lines += [f"### RMTL: {title}", *text] if text else []
     return lines
 
 
-def _fusion(path: Path) -> list[str]:
-    study = read_stored(path, json_object, _IF_DAMAGED)
+def _fusion(study: Mapping[str, Any]) -> list[str]:
     cells = {(row["variant"], row["figure"]): row for row in study["rows"]}
     figures = [figure for figure in dict.fromkeys(row["figure"] for row in study["rows"]) if figure != "mtf_gauc"]
     rows = [("", "MTF-GAUC", "minus static weights", *figures)]
@@ -270,14 +265,19 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
     files = (file for table in ("metrics", "studies") for file in lake.root.glob(f"*/{table}/*"))
     for name in sorted({file.parent.parent.name for file in files}):
         folder = lake.studies(name)
+        studies: dict[str, _Lines] = {
+            study: partial(_study, folder=folder, name=study, pictures=pictures) for study in (*STUDIES, EMBEDDINGS)
+        } | {
+            "search": partial(_search, folder=folder, pictures=pictures),
+            **{file.stem: _fusion for file in sorted(folder.glob("fusion*.json"))},
+            "published": _published,
+            "baselines": unseen_users,
+        }
+        metrics = partial(_metrics, dataset=name)
         sections = [
-            *(line for path in lake.metrics_of_all(name) for line in _metrics(path, name)),
-            *(line for study in (*STUDIES, EMBEDDINGS) for line in _study(folder, study, pictures)),
-            *_search(folder, pictures),
-            *(line for path in sorted(folder.glob("fusion*.json")) for line in _fusion(path)),
-            *_published(folder),
-            *unseen_users(folder),
-            *published(folder, pictures),
+            *(line for file in lake.metrics_of_all(name) for line in _section(file, metrics, IF_METRICS_DAMAGED)),
+            *(line for study, lines in studies.items() for line in _section(folder / f"{study}.json", lines)),
+            *published(folder, pictures, _IF_DAMAGED),
             *_rmtl(folder),
         ]
         if sections:

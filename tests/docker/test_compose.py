@@ -21,8 +21,10 @@ GPU_FILE = ROOT / "docker" / "compose.gpu.yaml"
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY", "AIRFLOW_FERNET_KEY",
-    "AIRFLOW_ADMIN_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "AIRFLOW_ADMIN_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY",
 }  # fmt: skip
+STORE = {"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+IN_STORE = ("worker", "worker-gpu", "spark-worker", "airflow-init", "airflow-scheduler", "mlflow")  # among others
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 
 
@@ -64,7 +66,7 @@ def test_no_secret_has_a_default_or_is_written_in_a_file(variables):
         for file in service.get("env_file", []):
             settings |= read_env_file(FILE.parent / file)
         for key, value in settings.items():
-            if re.search(r"PASSWORD$|SECRET|FERNET|AUTH$|CONN$|BACKEND$|BROKER_URL", key):
+            if value is not None and re.search(r"PASSWORD$|SECRET|FERNET|AUTH$|CONN$|BACKEND$|BROKER_URL", key):
                 assert re.search(r"\$\{\w+:\?", str(value)), f"{name}: {key}"
     # Command lines can be read by all users.
     for name, service in read_services(variables).items():
@@ -112,16 +114,34 @@ def test_services_share_the_bucket_and_no_folder_with_data(variables):
             key: value for key, value in settings.items() if key.startswith(("AWS", "MTORL_LAKE"))
         }
         assert ("", "/var/mtorl") in services[name].volumes  # its own, with MTORL_SCRATCH
-    chosen = {"LAKE": "gs://team/lake", "RAW": "gs://team/raw", "AWS_ENDPOINT_URL": "https://s3.example.org",
-              "MLFLOW_TRACKING_URI": "https://mlflow.example.org"}  # fmt: skip
+    chosen = {"LAKE": "s3://team/lake", "RAW": "s3://team/raw", "MLFLOW_TRACKING_URI": "https://mlflow.example.org"}
     settings_of_team = read_services(variables | chosen)["spark-worker"].environment
-    assert settings_of_team["MTORL_LAKE"] == "gs://team/lake"
-    assert settings_of_team["MTORL_RAW_CRITEO"] == "gs://team/raw/criteo"
-    assert settings_of_team["AWS_ENDPOINT_URL"] == "https://s3.example.org"
+    assert settings_of_team["MTORL_LAKE"] == "s3://team/lake"
+    assert settings_of_team["MTORL_RAW_CRITEO"] == "s3://team/raw/criteo"
     assert settings_of_team["MLFLOW_TRACKING_URI"] == "https://mlflow.example.org"
     mlflow = services["mlflow"].environment
     assert mlflow["MLFLOW_BACKEND_STORE_URI"].endswith("@postgres:5432/mlflow")
     assert mlflow["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://mtorl/mlflow"
+
+
+def test_the_environment_names_any_bucket_with_its_endpoint_and_credentials(variables):
+    def store_settings(variables: dict[str, str]) -> list[dict[str, str]]:
+        services = read_services(variables)
+        return [{k: v for k, v in services[name].environment.items() if k.startswith("AWS_")} for name in IN_STORE]
+
+    s3_service = read_services(variables)["s3"].environment
+    for settings in store_settings(variables):  # docker/.env as it is made: the service s3
+        assert settings.keys() == STORE
+        assert settings["AWS_ENDPOINT_URL"] == "http://s3:8333"
+        assert s3_service.items() <= settings.items()
+    without_store = {name: value for name, value in variables.items() if name not in STORE}
+    amazon = {"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    temporary = {**amazon, "AWS_SESSION_TOKEN": "t"}
+    compatible = {**amazon, "AWS_ENDPOINT_URL": "https://s3.example.org"}
+    role_of_the_machine = {"AWS_DEFAULT_REGION": "eu-central-1"}
+    for chosen in (amazon, temporary, compatible, role_of_the_machine):
+        # A variable that is not set is not passed on, not even as an empty text: delta-rs takes it for an endpoint.
+        assert store_settings(without_store | chosen) == [chosen] * len(IN_STORE)
 
 
 def test_airflows_processes_agree_on_every_setting(variables):
@@ -153,9 +173,9 @@ def test_secrets_are_made_once_for_their_owner_alone(tmp_path):
         subprocess.run([ROOT / "docker" / "make-env.sh", file], check=True)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     first, second = map(read_env_file, files)
-    assert set(first) == SECRETS
-    assert not set(first.values()) & set(second.values())
-    assert min(map(len, first.values())) >= 44
+    assert set(first) == SECRETS | STORE
+    assert not {first[name] for name in SECRETS} & set(second.values())
+    assert min(len(first[name]) for name in SECRETS) >= 44
     repeated = subprocess.run([ROOT / "docker" / "make-env.sh", files[0]], text=True, capture_output=True, check=False)
     assert repeated.returncode == 2
     assert repeated.stderr.startswith("error: ")

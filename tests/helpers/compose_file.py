@@ -73,16 +73,20 @@ def read_env_file(file: Path) -> dict[str, str]:
 def read_services(variables: dict[str, str], file: Path = FILE) -> dict[str, Service]:
     """All services by name. Raises MissingVariable, and ValueError for a key that Compose does not know."""
     definitions = fill_in(yaml.safe_load(file.read_text()), variables)["services"]
-    return {name: _service(name, definition, file.parent) for name, definition in definitions.items()}
+    return {name: _service(name, definition, file.parent, variables) for name, definition in definitions.items()}
 
 
-def _service(name: str, definition: dict[str, Any], folder: Path) -> Service:
+def _service(name: str, definition: dict[str, Any], folder: Path, variables: dict[str, str]) -> Service:
     if unknown := definition.keys() - _READ - _SKIPPED:
         raise ValueError(f"service {name} has unknown keys: {sorted(unknown)}")
     environment: dict[str, str] = {}
     for env_file in definition.get("env_file", []):
         environment |= read_env_file(folder / env_file)
-    environment |= definition.get("environment", {})
+    for setting, value in definition.get("environment", {}).items():
+        if value is not None:
+            environment[setting] = value
+        elif setting in variables:  # a name without a value passes a variable on, if it is set
+            environment[setting] = variables[setting]
     return Service(
         name=name,
         image=definition["image"],

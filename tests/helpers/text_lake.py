@@ -1,6 +1,5 @@
 """Publishes partitions whose rows are one text, for tests that publish in several processes."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +17,6 @@ def publish_text(lake: Lake, *parts: str, day: str = "2022-05-01", dataset: str 
         for k, text in enumerate(parts):
             pq.write_table(pa.table({"text": [text] * 100}), work / f"part-{k}.parquet")
         return lake["exposures", dataset, day].publish(work, inputs={"text": " ".join(parts)}, code="c", **options)
-
-
-def publish_days_in_turn(location: str, text: str, days: Sequence[str]) -> None:
-    for day in days:
-        publish_text(Lake.at(location), text, text + text, day=day)
 
 
 def publish_until_unreachable(location: str, started: Path) -> None:

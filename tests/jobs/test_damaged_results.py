@@ -5,6 +5,7 @@ import pytest
 from jobs.drift.results import stored_drift, stored_drifts
 from jobs.quality.audit_results import stored_audit, stored_audits
 from jobs.raw.index import stored_index
+from jobs.reports.sections.training import unseen_users
 from jobs.reports.summaries import stored_summaries
 from jobs.summary import metric_lines
 from lakehouse.lake import Lake
@@ -31,9 +32,12 @@ READERS = {
     "raw index": (lambda lake: lake.raw_index(KUAIRAND), lambda lake: stored_index(lake, KUAIRAND), "run again"),
     "metrics": (lambda lake: lake.metrics(KUAIRAND),
                 lambda lake: metric_lines(lake.metrics(KUAIRAND)), "mtorl_model.evaluate"),
+    "metrics on a page": (lambda lake: lake.metrics(KUAIRAND),
+                          lambda lake: unseen_users(lake, KUAIRAND), "mtorl_model.evaluate"),
 }  # fmt: skip
 DAMAGED = {
     "empty": b"", "cut": b'{"verdict": "pa', "not text": b'{"verdict": "\xff"}', "a list": b"[1]", "a number": b"7",
+    "no members": b"{}",
 }  # fmt: skip
 
 

@@ -1,20 +1,27 @@
 """A lake in an object store: what holds on a disk holds on a real S3 server, also if the server is killed."""
 
 import multiprocessing
+import secrets
+import threading
 import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from shop import SPEC
-from text_lake import publish_days_in_turn, publish_text, publish_until_unreachable
+from text_lake import publish_text, publish_until_unreachable
 
 from lakehouse.feature_specs import store_spec, stored_spec
+from lakehouse.journeys import count_users
 from lakehouse.lake import FAILED_AUDIT, Lake
-from lakehouse.storage.data_files import has_its_content
+from lakehouse.manifest import DAYS_READ
+from lakehouse.storage.data_files import COPIES, has_its_content
 from lakehouse.storage.delta_table import Replaced, table_version
 from lakehouse.storage.files import is_local, write_whole
+from lakehouse.storage.scratch import work_folder
 from lakehouse.storage.store_path import located
-from schemas.days import days_between
 from schemas.errors import Unreachable, UserError
 
 DAY, NEXT = "2022-05-01", "2022-05-02"
@@ -47,8 +54,68 @@ def test_a_uri_of_no_store_is_one_clear_line(uri, message):
         located(uri)
 
 
+@pytest.fixture
+def simple_store(monkeypatch):
+    """Starts an S3 store that keeps nothing, and answers a conditional write with this status."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -r requirements-s3.txt")
+    servers = []
+
+    def start(status: int) -> None:
+        s3fs.S3FileSystem.clear_instance_cache()  # clients of other stores
+
+        class Store(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status if "If-None-Match" in self.headers else HTTPStatus.OK)
+                self.send_header("ETag", '"e"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_DELETE(self) -> None:
+                self.send_response(HTTPStatus.NO_CONTENT)
+                self.end_headers()
+
+            def do_HEAD(self) -> None:
+                self.send_response(HTTPStatus.OK)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Store))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers[-1].server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+
+    yield start
+    s3fs.S3FileSystem.clear_instance_cache()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.OK, HTTPStatus.NOT_IMPLEMENTED])
+def test_a_store_that_overwrites_a_commit_is_refused_before_any_work(simple_store, status):
+    simple_store(status)
+    with pytest.raises(UserError, match=r"^s3://bucket/lake: .*If-None-Match.*: use a store with conditional writes"):
+        Lake.at("s3://bucket/lake").require_writable()
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT])
+def test_a_store_that_refuses_to_overwrite_is_accepted(simple_store, status):
+    simple_store(status)
+    Lake.at("s3://bucket/lake").require_writable()
+
+
 @pytest.mark.bucket
 class TestOnAServer:
+    def test_the_check_before_any_work_leaves_nothing(self, location):
+        lake = Lake.at(location)
+        lake.require_writable()
+        assert list(lake.root.iterdir()) == []
+
     def test_what_is_published_is_read_back(self, location, tmp_path):
         lake, on_disk = Lake.at(location), Lake(tmp_path)
         assert publish_text(lake, "a", "b") == publish_text(on_disk, "a", "b")
@@ -95,6 +162,27 @@ class TestOnAServer:
         with pytest.raises(UserError, match="is missing"):
             texts(lake)
 
+    def test_users_are_counted_from_the_bytes_of_their_ids_alone(self, location, monkeypatch, empty_scratch):
+        lake = Lake.at(location)
+        first, second = range(3000), range(2900, 3100)
+        for day, users, days_read in ((DAY, first, 1), (NEXT, second, 2)):
+            with work_folder() as work:
+                for part in range(2):
+                    ids = [user for user in users if user % 2 == part]
+                    rows = pa.table({"user_id": ids, "memory": [secrets.token_bytes(1000) for _ in ids]})
+                    pq.write_table(rows, work / f"part-{part}.parquet", row_group_size=500)
+                lake["journeys", "shop", day].publish(work, inputs={}, code="c", counts={DAYS_READ: days_read})
+        S3File = pytest.importorskip("s3fs.core").S3File
+        fetched = []
+        fetch = S3File._fetch_range
+        monkeypatch.setattr(
+            S3File, "_fetch_range", lambda file, start, end: fetched.append(end - start) or fetch(file, start, end)
+        )
+        journeys = [file for day in (DAY, NEXT) for file in lake["journeys", "shop", day].data_files()]
+        assert count_users(lake, "shop", NEXT) == 3100
+        assert 0 < sum(fetched) < 0.15 * sum(file.size for file in journeys)
+        assert not [*(empty_scratch / COPIES).rglob("ds=*")]
+
     def test_a_failed_audit_refuses_the_partition(self, location):
         lake = Lake.at(location)
         manifest = publish_text(lake, "a")
@@ -122,23 +210,6 @@ class TestOnAServer:
         lake = Lake.at(location)
         store_spec(lake, SPEC)
         assert stored_spec(lake, SPEC.dataset, SPEC.version) == SPEC
-
-    def test_runs_that_publish_at_the_same_time_lose_nothing(self, location):
-        spawn = multiprocessing.get_context("spawn")
-        days = days_between("2022-05-01", "2022-05-06")
-        writers = [
-            spawn.Process(target=publish_days_in_turn, args=(location, text, turn))
-            for text, turn in (("a", days), ("b", days[::-1]))
-        ]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
-            assert writer.exitcode == 0
-        lake = Lake.at(location)
-        assert lake.days("exposures", "shop") == days
-        assert all(texts(lake, day) in (["a", "aa"], ["b", "bb"]) for day in days)
-        assert table_version(lake.table("exposures", "shop")) >= len(days) - 1
 
     def test_a_server_that_is_killed_in_the_middle_of_commits_leaves_no_torn_state(self, location, s3_server, tmp_path):
         lake, started = Lake.at(location), tmp_path / "started"

@@ -61,7 +61,7 @@ def test_a_missing_or_cut_file_is_one_line(partition, reader, fault):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("reader", ["read", "read_tables"])
+@pytest.mark.parametrize("reader", ["read", "read_tables", "duckdb"])
 def test_a_file_that_cannot_be_decoded_is_one_line(partition, reader):
     file = partition.files()[0]
     alter(file)

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lakehouse.lake
 from lakehouse import lineage
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
@@ -85,17 +86,39 @@ def test_an_earlier_edition_that_comes_back_has_its_manifest(tmp_path):
     assert texts(lake) == ["a"]
 
 
-def test_a_kill_between_the_two_commits_leaves_the_earlier_edition(tmp_path, monkeypatch):
+def _publish_until_the_second_commit(root: Path, text: str, inputs: dict[str, str]) -> None:
+    """Be killed when the first of the two commits, of manifest and files, is done."""
+    commits = []
+
+    def killed(*arguments: object) -> None:
+        commits.append(arguments)
+        if len(commits) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(*arguments)
+
+    lineage.commit = lakehouse.lake.commit = killed
+    publish(Lake(root), text, inputs=inputs)
+
+
+@pytest.mark.parametrize("has_earlier_edition", [False, True])
+def test_a_kill_between_the_two_commits_leaves_the_earlier_edition_until_the_next_run(tmp_path, has_earlier_edition):
     lake = Lake(tmp_path)
-    earlier = publish(lake, "a", inputs={"x": "1"})
-    with monkeypatch.context() as patched:
-        patched.setattr("lakehouse.lake.commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            publish(lake, "b", inputs={"x": "2"})
-    assert lake["exposures", "shop", DAY].manifest == earlier
-    assert texts(lake) == ["a"]
+    earlier = publish(lake, "a", inputs={"x": "1"}) if has_earlier_edition else None
+    killed = multiprocessing.get_context("spawn").Process(
+        target=_publish_until_the_second_commit, args=(tmp_path, "b", {"x": "2"})
+    )
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    partition = lake["exposures", "shop", DAY]
+    assert partition.manifest == earlier
+    assert not partition.is_fresh({"x": "2"})
+    if earlier:
+        assert texts(lake) == ["a"]
+        assert partition.is_fresh({"x": "1"})
     publish(lake, "b", inputs={"x": "2"})
-    assert lake["exposures", "shop", DAY].manifest.inputs == {"x": "2"}
+    assert partition.is_fresh({"x": "2"})
+    assert texts(lake) == ["b"]
 
 
 def test_files_without_a_manifest_count_as_unpublished(tmp_path, monkeypatch):
@@ -162,29 +185,6 @@ def test_manifests_of_editions_that_are_gone_are_removed_after_a_while(tmp_path,
     fingerprints = {edition[2] for edition in lineage.editions(lake.table("lineage", "shop"))}
     assert len(fingerprints) == 2  # of the last edition, and of the one before, which was present during the commit
     assert lake["exposures", "shop", DAY].manifest.fingerprint in fingerprints
-
-
-def _publish_in_turn(root: str, text: str, days: list[str]) -> None:
-    for day in days:
-        publish(Lake(Path(root)), text, day=day)
-
-
-def test_runs_that_publish_at_the_same_time_lose_nothing(tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    days = days_between("2022-05-01", "2022-05-12")
-    writers = [
-        spawn.Process(target=_publish_in_turn, args=(str(tmp_path), text, turn))
-        for text, turn in (("a", days), ("b", days[::-1]), ("a", days[6:] + days[:6]))
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    lake = Lake(tmp_path)
-    assert lake.days("exposures", "shop") == days
-    for day in days:
-        assert texts(lake, day) in (["a"], ["b"])
 
 
 def test_added_columns_are_merged_and_another_type_is_one_clear_line(tmp_path):

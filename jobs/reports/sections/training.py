@@ -1,7 +1,6 @@
 """The section about the model that scored the day: its training, the promotion gate, and figures on unseen users."""
 
 import os
-from typing import Any
 
 from jobs.reports.charts import lines
 from jobs.reports.content import Cell, HtmlTable, Picture, Section
@@ -9,9 +8,10 @@ from jobs.reports.day_view import DayView
 from jobs.reports.formats import share
 from jobs.reports.model_runs import ModelRun, find_run
 from jobs.reports.svg import Series
-from lakehouse.lake import IF_METRICS_DAMAGED
+from lakehouse.lake import IF_METRICS_DAMAGED, Lake
 from lakehouse.models.decisions import lineage_file
 from lakehouse.storage.files import json_object, read_stored
+from schemas.dataset import Dataset
 from schemas.tables import PROMOTIONS, promotions
 from schemas.tables.registry import TABLES_FROM_SCORING
 
@@ -41,7 +41,7 @@ def training_section(view: DayView) -> Section:
     if promoted := view.manifests.get(PROMOTIONS):
         text += _decisions(view) if promoted.rows else ["No model was trained on this day, so the champion stays."]
         text += _due_training(view) if promoted.rows else []
-    tables = (*_gates(view), *_unseen_users(view))
+    tables = (*_gates(view), *unseen_users(view.lake, view.dataset))
     return Section("training", "Model and training", tuple(text), tuple(pictures), tables)
 
 
@@ -169,13 +169,14 @@ def _due_training(view: DayView) -> list[str]:
     return [f"A full training is due (mtorl_history_{view.dataset.name}): {reasons}."]
 
 
-def _unseen_users(view: DayView) -> list[HtmlTable]:
+def unseen_users(lake: Lake, dataset: Dataset) -> list[HtmlTable]:
     """The evaluation of each method's model on test users, whom no training has seen."""
-    files = view.lake.metrics_of_all(view.dataset)
-    return [_metrics_table(read_stored(file, json_object, IF_METRICS_DAMAGED)) for file in files]
+    return [read_stored(file, metrics_table, IF_METRICS_DAMAGED) for file in lake.metrics_of_all(dataset)]
 
 
-def _metrics_table(metrics: dict[str, Any]) -> HtmlTable:
+def metrics_table(text: str) -> HtmlTable:
+    """The table of an evaluation in JSON. Raises what json_object raises, KeyError or TypeError for any other text."""
+    metrics = json_object(text)
     rows = [
         (gain, _figure(m["auc"]), _figure(m["logloss"]), _figure(m["base_logloss"]), share(m["rate"]),
          share(m["rate_top_10pct"]) if "rate_top_10pct" in m else "")

@@ -5,7 +5,6 @@ from collections.abc import Container, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from features.candidate_inputs import (
     candidate_inputs,
@@ -18,7 +17,6 @@ from features.candidate_inputs import (
 from features.user_splits import split_indices
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import consistent_read
-from lakehouse.storage.data_files import part_of
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.delayed_feedback import LabelCutoff, maturity_of
@@ -125,10 +123,8 @@ def _day_rows(
     """The candidate rows of a day with the users' split, a table for each file."""
     exposures, steps, *history = partitions_of(lake, dataset, day)
     items = history[0].read() if history else None
-    for exposure_file, step_file in zip(exposures.files(), steps.files(), strict=True):
-        if parts is not None and part_of(step_file) not in parts:
-            continue
-        exposure_rows, step_rows = pq.read_table(exposure_file), pq.read_table(step_file)
+    files = zip(exposures.read_by_file(parts=parts), steps.read_by_file(parts=parts), strict=True)
+    for exposure_rows, step_rows in files:
         splits = split_indices(exposure_rows.column("user_id"))
         if split is not None:
             is_chosen = pc.equal(splits, SPLITS.index(split))
@@ -141,7 +137,7 @@ def _day_rows(
         try:
             yield candidate_inputs(exposure_rows, step_rows, items, dataset).append_column(_SPLIT, splits)
         except ValueError as error:
-            raise UserError(f"{step_file}: {error}; build the day's steps again (make backfill)") from error
+            raise UserError(f"{steps.path}: {error}; build the day's steps again (make backfill)") from error
 
 
 def _run_numbers(values: pa.ChunkedArray) -> np.ndarray:

@@ -24,7 +24,7 @@ from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.evaluation.label_predictions import previous_channel
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, MethodConfig, Prediction, Run
-from mtorl_model.studies.cross_validation import fold_parts
+from mtorl_model.studies.cross_validation import fold_parts, stored_arrays
 from mtorl_model.studies.training_pool import training_pool
 from schemas.errors import UserError
 from schemas.tables import SEQUENCES
@@ -137,9 +137,9 @@ def _write(file: Path, held_out: HeldOut) -> None:
 
 
 def _read(file: Path) -> HeldOut:
-    with np.load(file, allow_pickle=False) as arrays:
-        prediction = Prediction(**{name: arrays[name] for name in Prediction._fields if name in arrays})
-        return HeldOut(prediction, int(arrays["best_fixed"]))
+    arrays = stored_arrays(file)
+    prediction = Prediction(**{name: arrays[name] for name in Prediction._fields if name in arrays})
+    return HeldOut(prediction, int(arrays["best_fixed"]))
 
 
 @cache

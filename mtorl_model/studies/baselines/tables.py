@@ -1,10 +1,10 @@
 """The comparison of methods as tables of docs/results.md."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.evaluation.text import in_brackets
 from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
 from mtorl_model.studies.pictures import draw_protocols
@@ -12,11 +12,8 @@ from mtorl_model.studies.pictures import draw_protocols
 _HEADLINE = ("channel f1_macro", "channel accuracy")
 
 
-def unseen_users(folder: Path) -> list[str]:
-    """The section of baselines.json; empty without the file."""
-    if not (folder / "baselines.json").exists():
-        return []
-    result = json.loads((folder / "baselines.json").read_text())
+def unseen_users(result: Mapping[str, Any]) -> list[str]:
+    """The section of baselines.json."""
     cells = {(row["method"], row["figure"]): row for row in result["rows"]}
     gains = [figure for figure in dict.fromkeys(row["figure"] for row in result["rows"]) if figure.endswith(" auc")]
     figures = [*_HEADLINE, *gains]
@@ -48,37 +45,36 @@ def _values(value: Mapping[str, Any]) -> list[str]:
     return [heading, _table(rows)]
 
 
-def published(folder: Path, pictures: Path) -> list[str]:
+def published(folder: Path, pictures: Path, advice: str) -> list[str]:
     """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen.
 
-    The gap between the protocols is drawn into the folder pictures.
+    The gap between the protocols is drawn into the folder pictures. Raises UserError, which ends in the advice, if a
+    file is damaged.
     """
     files = {name: folder / f"published_{name}.json" for name in COMPARED}
     files[REFERENCE] = folder / "published.json"
-    results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    results = {name: read_stored(file, _published, advice) for name, file in files.items() if file.exists()}
     if not results.keys() - {REFERENCE}:
         return []
-    unseen = _unseen_f1(folder)
+    on_unseen = folder / "baselines.json"
+    unseen = read_stored(on_unseen, _unseen_f1, advice) if on_unseen.exists() else {}
     rows = [["", "published protocol", "the paper", "users never seen", "gap"]]
     for name, result in results.items():
-        low, high = result["intervals"]["f1_macro"]
-        paper = f"{result['paper']['f1_macro']:.4f}" if result["paper"] else "-"
-        figure = f"{result['f1_macro']:.4f} [{low:.4f}, {high:.4f}]"
-        gap = [f"{unseen[name]:.4f}", f"{result['f1_macro'] - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
-        rows.append([name, figure, paper, *gap])
+        gap = [f"{unseen[name]:.4f}", f"{result.f1_macro - unseen[name]:+.4f}"] if name in unseen else ["-", "-"]
+        rows.append([name, result.figure, result.paper_figure, *gap])
     first = next(iter(results.values()))
     gaps = [
-        (name, (result["f1_macro"], *result["intervals"]["f1_macro"]), unseen[name])
+        (name, (result.f1_macro, result.low, result.high), unseen[name])
         for name, result in results.items()
         if name in unseen
     ]
     return [
         "### All methods under the published protocol, which leaks",
-        f"Macro-F1 of the channel. {first['share_of_test_steps_also_in_training']:.0%} of the test steps are also in "
+        f"Macro-F1 of the channel. {first.share_in_training:.0%} of the test steps are also in "
         f"training windows, so a method is the better the more it memorises. The figures on users never seen are those "
-        f"of the table above. `{first['command']}` and METHOD=",
+        f"of the table above. `{first.command}` and METHOD=",
         _table(rows),
-        *([_picture(gaps, pictures, first["dataset"])] if gaps else []),
+        *([_picture(gaps, pictures, first.dataset)] if gaps else []),
     ]
 
 
@@ -90,10 +86,38 @@ def _picture(gaps: Sequence[tuple[str, tuple[float, float, float], float]], pict
     return f"![macro-F1 under both protocols]({pictures.name}/{file.name})"
 
 
-def _unseen_f1(folder: Path) -> dict[str, float]:
-    file = folder / "baselines.json"
-    rows = json.loads(file.read_text())["rows"] if file.exists() else []
-    return {row["method"]: row["value"] for row in rows if row["figure"] == _HEADLINE[0]}
+class _Published(NamedTuple):
+    """A method under the published protocol: its macro-F1 with low and high, and that of the paper as text."""
+
+    f1_macro: float
+    low: float
+    high: float
+    paper_figure: str
+    share_in_training: float
+    dataset: str
+    command: str
+
+    @property
+    def figure(self) -> str:
+        return f"{self.f1_macro:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def _published(text: str) -> _Published:
+    result = json_object(text)
+    low, high = map(float, result["intervals"]["f1_macro"])
+    return _Published(
+        float(result["f1_macro"]),
+        low,
+        high,
+        f"{result['paper']['f1_macro']:.4f}" if result["paper"] else "-",
+        float(result["share_of_test_steps_also_in_training"]),
+        str(result["dataset"]),
+        str(result["command"]),
+    )
+
+
+def _unseen_f1(text: str) -> dict[str, float]:
+    return {row["method"]: row["value"] for row in json_object(text)["rows"] if row["figure"] == _HEADLINE[0]}
 
 
 def _signed(difference: Mapping[str, float | None]) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.spark.day_files import DayFiles
-from lakehouse.manifest import content_sha256
+from lakehouse.storage.files import file_sha256
 
 DAYS = ["2022-04-22", "2022-04-23"]
 GROUP = 8
@@ -38,7 +38,7 @@ def written(folder, cuts, table=TABLE, group=GROUP) -> dict:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {file.name: content_sha256(file) for file in folder.iterdir()}
+    return {file.name: file_sha256(file) for file in folder.iterdir()}
 
 
 @settings(deadline=None)

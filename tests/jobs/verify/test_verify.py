@@ -99,13 +99,25 @@ def alter(file: Path) -> None:
     """Change one bit of the first page; the size stays."""
     content = bytearray(file.read_bytes())
     content[45] ^= 1
-    file.write_bytes(content)
+    file.write_bytes(bytes(content))
+
+
+def alter_footer(file: Path) -> None:
+    """Change the writer's name, so that the footer can still be read."""
+    file.write_bytes(file.read_bytes().replace(b"parquet-cpp", b"parquet-dpp"))
+
+
+def stored_metrics(lake: Lake) -> Path:
+    file = lake.metrics(KUAIRAND)
+    write_whole(file, '{"model_version": "mtorl_kuairand/1", "users": 1, "reward": {}}')
+    return file
 
 
 DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = {
     "missing": (lambda lake: data_file(lake, "exposures"), Path.unlink, "is missing: make verify REPAIR=1 .*backfill"),
     "cut": (lambda lake: data_file(lake, "exposures"), lambda f: f.write_bytes(b"cut"), "3 bytes instead"),
     "altered": (lambda lake: data_file(lake, "exposures"), alter, "other content.*FROM=2022-05-01 TO=2022-05-01"),
+    "altered footer": (lambda lake: data_file(lake, "exposures"), alter_footer, "other content"),
     "decision": (lambda lake: data_file(lake, "promotions"), Path.unlink, "backup: no run can make it again"),
     "manifests": (lambda lake: lake.table("lineage", KUAIRAND) / present_files(
         lake.table("lineage", KUAIRAND))["2022-05"][0].path, Path.unlink, "backup, or an earlier version"),
@@ -115,6 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Lake], Path], Callable[[Path], None], str]] = 
               lambda file: file.write_text("{"), "is damaged .*audit_table"),
     "drift": (lambda lake: lake.drift(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("[]"), "measure_drift"),
     "summary": (lambda lake: lake.reports(KUAIRAND) / f"{DAYS[0]}.json", lambda f: f.write_text("{}"), "make report"),
+    "metrics": (lambda lake: stored_metrics(lake), lambda f: f.write_text("{}"), "mtorl_model.evaluate"),
     "spec": (lambda lake: lake.spec(KUAIRAND, SPEC.version), lambda f: f.write_text("{}"), "build the spec"),
     "champion": (lambda lake: lake.table("champion", KUAIRAND) / "feature_spec.json",
                  lambda f: f.write_text("{}"), "delete it; the next daily run"),
@@ -134,6 +147,30 @@ def test_every_kind_of_damage_is_one_line_with_advice(lake, verified, kind):
     assert str(file.parent.parent if kind == "log" else file) in damaged[0]
     assert re.search(words, damaged[0])
     assert lines[-1].startswith("kuairand: 1 damaged of ")
+
+
+@pytest.mark.bucket
+@pytest.mark.parametrize("change", [alter, alter_footer])
+def test_an_altered_object_of_the_same_size_is_named_and_can_be_built_again(bucket, monkeypatch, capsys, change):
+    lake = Lake.at(bucket)
+    publish(lake, "exposures", DAYS[0])
+    file, _ = lake["exposures", KUAIRAND, DAYS[0]].data_files()
+    stored = lake.table("exposures", KUAIRAND) / file.path
+    command = ["verify", "--dataset", "kuairand", "--lake", bucket]
+    monkeypatch.setattr(sys, "argv", command)
+    verify.main()
+    change(stored)
+    assert stored.stat().st_size == file.size
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", [*command, "--repair"])
+    with pytest.raises(SystemExit):
+        verify.main()
+    damaged, taken_out, _ = capsys.readouterr().out.splitlines()
+    assert damaged.startswith(f"damaged: {stored} has other content than was stored: make verify REPAIR=1")
+    assert taken_out.endswith(f"exposures: {DAYS[0]}")
+    publish(lake, "exposures", DAYS[0])
+    monkeypatch.setattr(sys, "argv", command)
+    verify.main()
 
 
 def test_files_without_a_manifest_are_named(lake, verified, monkeypatch):

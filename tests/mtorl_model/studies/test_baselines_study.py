@@ -15,6 +15,7 @@ from mtorl_model.studies.baselines.folds import HeldOut, fold_of
 from mtorl_model.studies.baselines.spaces import COMPARED, base_config, space_of, start_of
 from mtorl_model.studies.baselines.study import as_text, run_study, seeded
 from schemas.dataset import get_dataset
+from schemas.errors import UserError
 from schemas.splits import TEST, split_of
 
 KUAIRAND = get_dataset("kuairand")
@@ -116,9 +117,9 @@ def test_the_value_of_a_known_policy_is_within_its_interval(lake, monkeypatch):
 
 
 def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, tmp_path):
-    assert tables.unseen_users(tmp_path) == tables.published(tmp_path, tmp_path / "pictures") == []
+    assert tables.published(tmp_path, tmp_path / "pictures", "") == []
     (tmp_path / "baselines.json").write_text(json.dumps(result))
-    text = "\n".join(tables.unseen_users(tmp_path))
+    text = "\n".join(tables.unseen_users(result))
     assert text.count("\n| mtorl |") == text.count("\n| cql |") == 1
     assert "not identified (the log has no propensities)" in text
     unseen = next(
@@ -128,10 +129,18 @@ def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, 
                "share_of_test_steps_also_in_training": 0.65, "dataset": "kuairand",
                "command": "make benchmark-published"}  # fmt: skip
     (tmp_path / "published_cql.json").write_text(json.dumps(leaking))
-    text = "\n".join(tables.published(tmp_path, tmp_path / "pictures"))
+    text = "\n".join(tables.published(tmp_path, tmp_path / "pictures", ""))
     assert "65% of the test steps" in text
     assert f"| 0.5970 | {unseen:.4f} | +0.2500 |" in text
     assert "(pictures/kuairand_protocols.svg)" in text
     picture = (tmp_path / "pictures" / "kuairand_protocols.svg").read_text()
     assert "<!-- cql -->" in picture
     assert "<!-- users never seen -->" in picture
+
+
+@pytest.mark.parametrize("content", [b"", b"cut off"])
+def test_damaged_predictions_of_a_fold_are_one_line(tmp_path, content):
+    file = tmp_path / "cql_1f2e.npz"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged .*: delete it, and run the study again"):
+        folds._read(file)

@@ -180,3 +180,18 @@ def test_each_method_has_its_figures_on_users_never_seen(lake, tmp_path):
     assert "| click | AUC | log loss | rate of the top 10 % | of the top 37.5 % | s-logloss |" in section
     assert "| RMTL | 0.727 [0.100, 0.900] |" in section
     assert "| RMTL minus gradient boosting | **+0.003 [+0.001, +0.006]** |" in section
+
+
+@pytest.mark.parametrize("name", ["ablation", "search", "fusion", "published", "published_bc", "baselines",
+                                  "rmtl_unseen-users"])  # fmt: skip
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_a_damaged_result_of_a_study_is_one_line(tmp_path, name, content):
+    lake = Lake(tmp_path / "lake")
+    file = lake.studies("criteo") / f"{name}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    file.with_suffix(".csv").touch()
+    with pytest.raises(UserError, match=r"is damaged .*run the study again") as error:
+        results(lake, tmp_path / "pictures")
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
