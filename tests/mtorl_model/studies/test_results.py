@@ -96,7 +96,7 @@ def test_the_search_and_the_published_protocol_have_sections(lake, tmp_path):
         "windows": 4000, "epochs": 100, "hidden": 128, "f1_macro": 0.4321, "precision_macro": 0.5, "recall_macro": 0.4,
         "intervals": {"f1_macro": [0.41, 0.45], "precision_macro": [0.48, 0.52], "recall_macro": [0.38, 0.42]},
         "seed": 0,
-        "share_of_test_steps_also_in_training": 0.38, "command": "make benchmark-published",
+        "dataset": "criteo", "share_of_test_steps_also_in_training": 0.38, "command": "make benchmark-published",
         "paper": {"f1_macro": 0.5002, "precision_macro": 0.5424, "recall_macro": 0.4893},
     }  # fmt: skip
     (folder / "published.json").write_text(json.dumps(published))
