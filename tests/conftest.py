@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -60,24 +61,33 @@ def empty_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "scratch"
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder of all processes of this test run."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def copied_model_stores(shared_folder: Path) -> Iterator[None]:
     """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""
     from mtorl_model.champion import mlflow_store
 
-    template = tmp_path_factory.mktemp("model_store") / "mlflow.db"
+    template = shared_folder / "mlflow.db"
     create_store = mlflow_store.create_store
 
     def copy_store(lake: Lake) -> None:
         database = mlflow_store.own_database(lake)
         if database.exists():
             return
-        if template.exists():
-            database.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(template, database)
-        else:
-            create_store(lake)
-            shutil.copy(database, template)
+        with (shared_folder / "mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if template.exists():
+                database.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(template, database)
+            else:
+                create_store(lake)
+                shutil.copy(database, template)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow_store, "create_store", copy_store)
