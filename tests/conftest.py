@@ -23,8 +23,15 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
-# The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0}
+# The approximate CPU seconds of a test, by its markers; a test without markers takes much less than a second.
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 4.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0, "lake": 0.2}
+_UNMARKED_SECONDS = 0.05
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every test that has a fixture with a lake carries the marker `lake`."""
+    if any(name.endswith(("lake", "lakes")) for name in getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.lake)
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
@@ -32,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that no process is still busy with one of them at the end of a test run."""
     seconds: Counter[Path] = Counter()
     for item in items:
-        seconds[item.path] += max((_SECONDS.get(marker.name, 0.1) for marker in item.iter_markers()), default=0.1)
+        seconds[item.path] += max((_SECONDS[marker.name] for marker in item.iter_markers() if marker.name in _SECONDS),
+                                  default=_UNMARKED_SECONDS)  # fmt: skip
     items.sort(key=lambda item: -seconds[item.path])
 
 

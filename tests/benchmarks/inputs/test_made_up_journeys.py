@@ -15,6 +15,7 @@ from schemas.dataset import get_dataset
 from schemas.steps import MEMORY_STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "full_windows"), [("criteo", 0.179), ("kuairand", 0.463)])
 def test_journeys_have_the_length_of_the_samples_and_the_columns_that_the_model_reads(tmp_path, name, full_windows):
     lake, dataset = Lake(tmp_path), get_dataset(name)

@@ -307,6 +307,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 
 
+@pytest.mark.slow
 def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
@@ -322,6 +323,7 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 
 
+@pytest.mark.slow
 def test_each_config_and_range_of_days_has_its_own_checkpoint(
     tmp_path: Path, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_only_the_first_process_registers_the_champion(tmp_path: Path, empty_scr
 @pytest.mark.slow
 def test_a_users_error_is_one_line_from_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = synthetic_lake
+    mlflow_store.create_store(lake)
     done = start(
         sys.executable, "-m", "mtorl_model.train", "--dataset", "kuairand", "--lake", lake.root, "--from",
         spec.first_day, "--to", spec.last_day, "--device", "cpu", "--processes", 2, "--micro-batches", 3,
