@@ -86,7 +86,7 @@ test: setup lint ## run lint and all tests
 	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser, training or lake
-	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 2 --dist worksteal -m "not slow and not lake and not spark and not airflow and not cluster and not bucket and not browser"
+	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 2 --dist worksteal --ignore=tests/dags -m "not slow and not lake and not spark and not airflow and not cluster and not bucket and not browser"
 
 lint: setup ## run ruff and mypy
 	@$(TOOLS)/ruff check .

@@ -23,8 +23,8 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
-# The approximate CPU seconds of a test, by its markers; a test without markers takes much less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 4.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0, "lake": 0.2}
+# The approximate seconds of a test, by its markers, unless its marker says them: slow(60).
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 3.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0, "lake": 0.2}
 _UNMARKED_SECONDS = 0.05
 
 
@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that no process is still busy with one of them at the end of a test run."""
     seconds: Counter[Path] = Counter()
     for item in items:
-        seconds[item.path] += max((_SECONDS[marker.name] for marker in item.iter_markers() if marker.name in _SECONDS),
-                                  default=_UNMARKED_SECONDS)  # fmt: skip
+        markers = [marker for marker in item.iter_markers() if marker.name in _SECONDS]
+        seconds[item.path] += max((*m.args, _SECONDS[m.name])[0] for m in markers) if markers else _UNMARKED_SECONDS
     items.sort(key=lambda item: -seconds[item.path])
 
 

@@ -44,7 +44,7 @@ def test_unified_rl_earns_more_than_equal_weights_after_one_round():
     assert served == session_reward(log)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_over_several_worlds_unified_rl_earns_more_than_equal_weights_and_no_less_than_an_evolution_strategy():
     """Test h of the paper notes: with equally many lists, by the true value, as intervals over worlds.
 

@@ -13,7 +13,7 @@ from checkout import Checkout, make_checkout
 
 from bin.embedded_airflow.rest_api import Airflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow(50)]
 DAGS = [f"mtorl_{kind}_kuairand" for kind in ("daily", "nightly", "report")]
 
 

@@ -17,7 +17,7 @@ from mtorl_model.budget import taste_fit
 from schemas.dataset import get_dataset
 from schemas.tables.registry import TABLES
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.slow(60)]
 WEEK, FORTNIGHT = 7, 14
 
 

@@ -68,7 +68,7 @@ def one_process(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_two_processes_train_as_one_does(lake: Path, one_process: Path, tmp_path: Path) -> None:
     done = start(*TORCHRUN, lake, tmp_path, tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_two_processes_train_as_one_does(lake: Path, one_process: Path, tmp_path
     assert all(weight.equal(other_weights[name]) for name, weight in weights.items())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_dead_process_ends_the_others_with_one_line_and_one_process_resumes(
     lake: Path, one_process: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_dead_process_ends_the_others_with_one_line_and_one_process_resumes(
     assert_same_training(tmp_path / "out", one_process)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process when its parent dies")
 def test_a_killed_launcher_leaves_no_process_running(lake: Path, tmp_path: Path) -> None:
     done = start(*LAUNCH, lake, tmp_path, tmp_path / "out", "--kill-rank", 0, "--kill-launcher")
@@ -106,7 +106,7 @@ def test_a_killed_launcher_leaves_no_process_running(lake: Path, tmp_path: Path)
     assert not list(tmp_path.glob("out*"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_only_the_first_process_registers_the_champion(tmp_path: Path, empty_scratch: Path) -> None:
     lake, _ = synthetic.write_lake(tmp_path / "lake", users=40)
     mlflow_store.create_store(lake)  # here it is a copy
@@ -120,7 +120,7 @@ def test_only_the_first_process_registers_the_champion(tmp_path: Path, empty_scr
     assert not list(scratch_folder("checkpoints").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_users_error_is_one_line_from_one_process(synthetic_lake: tuple[Lake, FeatureSpec]) -> None:
     lake, spec = synthetic_lake
     mlflow_store.create_store(lake)
