@@ -23,7 +23,7 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
-# The approximate seconds of a test, by its markers, unless its marker says them: slow(60).
+# The approximate seconds of a test, by its markers. A marker with a number has the seconds itself: slow(60).
 _SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 3.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0, "lake": 0.2}
 _UNMARKED_SECONDS = 0.05
 
