@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -22,8 +23,15 @@ SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SAMPLE_FOLDERS = {"kuairand": SAMPLES / "KuaiRand-Pure" / "data", "criteo": SAMPLES / "criteo"}
 
 
-# The approximate seconds of a test, by its markers; a test without markers takes less than a second.
-_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 5.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0}
+# The approximate seconds of a test, by its markers. A marker with a number has the seconds itself: slow(60).
+_SECONDS = {"cluster": 30.0, "airflow": 20.0, "slow": 3.0, "spark": 3.0, "browser": 1.0, "bucket": 4.0, "lake": 0.2}
+_UNMARKED_SECONDS = 0.05
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every test that has a fixture with a lake carries the marker `lake`."""
+    if any(name.endswith(("lake", "lakes")) for name in getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.lake)
 
 
 @pytest.hookimpl(trylast=True)  # once the other conftests have added their markers
@@ -31,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that no process is still busy with one of them at the end of a test run."""
     seconds: Counter[Path] = Counter()
     for item in items:
-        seconds[item.path] += max((_SECONDS.get(marker.name, 0.1) for marker in item.iter_markers()), default=0.1)
+        markers = [marker for marker in item.iter_markers() if marker.name in _SECONDS]
+        seconds[item.path] += max((*m.args, _SECONDS[m.name])[0] for m in markers) if markers else _UNMARKED_SECONDS
     items.sort(key=lambda item: -seconds[item.path])
 
 
@@ -60,24 +69,33 @@ def empty_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "scratch"
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder of all processes of this test run."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def copied_model_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def copied_model_stores(shared_folder: Path) -> Iterator[None]:
     """MLflow creates its database by dozens of migrations. Do this once, and copy the result for each further lake."""
     from mtorl_model.champion import mlflow_store
 
-    template = tmp_path_factory.mktemp("model_store") / "mlflow.db"
+    template = shared_folder / "mlflow.db"
     create_store = mlflow_store.create_store
 
     def copy_store(lake: Lake) -> None:
         database = mlflow_store.own_database(lake)
         if database.exists():
             return
-        if template.exists():
-            database.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(template, database)
-        else:
-            create_store(lake)
-            shutil.copy(database, template)
+        with (shared_folder / "mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if template.exists():
+                database.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(template, database)
+            else:
+                create_store(lake)
+                shutil.copy(database, template)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow_store, "create_store", copy_store)

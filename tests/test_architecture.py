@@ -124,6 +124,7 @@ def test_the_table_names_every_wing_and_only_wings_above():
         assert set(allowed.split()) <= set(wings[:place]), wing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wing", MAY_IMPORT)
 def test_a_wing_imports_what_the_table_allows(wing):
     allowed = set(MAY_IMPORT[wing].split())

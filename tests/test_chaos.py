@@ -318,6 +318,7 @@ def test_a_lake_that_is_replaced_during_the_read_has_no_faults(tmp_path, monkeyp
     assert look(lake) == []
 
 
+@pytest.mark.slow
 def test_the_reader_outlives_what_it_finds_and_its_end_is_noticed(reader):
     lake, seen = reader
     partition = put_edition(lake, "x")

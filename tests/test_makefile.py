@@ -160,6 +160,7 @@ def test_made_up_users_and_real_ones_have_different_lakes(checkout, arguments, l
     assert f"working on the lake {checkout.root / lake}:" in line
 
 
+@pytest.mark.slow
 def test_a_log_is_generated_again_where_that_failed_and_only_there(checkout):
     done = checkout.make("run", FAIL_generate_log="the disk is full")
     assert one_error_line(done) == "error: the disk is full"
@@ -215,6 +216,7 @@ def test_evaluate_without_a_log_takes_the_held_out_users_of_the_lake(checkout):
     assert checkout.calls() == [f"evaluate --dataset kuairand --lake {lake} --method rmtl --split test --out {out}"]
 
 
+@pytest.mark.slow
 def test_up_serves_the_logs_of_several_datasets(checkout):
     """The service itself is replaced: it prints which logs it was given."""
     (checkout.root / "bin" / "embedded_airflow" / "service.py").write_text(
@@ -323,6 +325,7 @@ def test_spark_is_that_of_the_virtual_environment(checkout):
     assert os.access(home / "bin" / "spark-submit", os.X_OK)
 
 
+@pytest.mark.slow
 def test_backfill_without_airflow_says_how_to_start_it(checkout):
     done = checkout.make("backfill", "FROM=2022-04-08", "TO=2022-04-09")
     assert "make up" in one_error_line(done)

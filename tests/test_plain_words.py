@@ -158,6 +158,7 @@ def test_sizes_leave_inner_tests_and_init_files_out(tmp_path):
     assert not figures.hits
 
 
+@pytest.mark.slow
 def test_our_own_words_keep_the_limits():
     total = Figures()
     for folder in (*(ROOT / name for name in OWN), ROOT / "README.md"):

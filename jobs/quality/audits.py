@@ -11,7 +11,7 @@ import duckdb
 from jobs.quality.audit_results import Audit, Outcome, manifest_digest
 from jobs.quality.day_rules import day_rules
 from jobs.quality.facts import Fact
-from jobs.quality.outcomes import evaluate_facts, evaluate_rows, not_evaluated
+from jobs.quality.outcomes import evaluate_rows, fact_outcome, not_evaluated
 from jobs.quality.partition_counts import row_count
 from jobs.quality.partition_facts import (
     content_facts,
@@ -54,7 +54,7 @@ def audit_partition(
     partition = lake[table_name, dataset, day]
     manifest = partition.manifest
     if manifest is None or not partition.data_files():
-        return Audit(table_name, dataset.name, day, 0, "", (), tuple(evaluate_facts([unpublished_fact(partition)])))
+        return Audit(table_name, dataset.name, day, 0, "", (), (fact_outcome(unpublished_fact(partition)),))
     table = registered(table_name).contract(dataset)
     rules = (*_key_rule(table), *table.expectations, *day_rules(table, dataset, day))
     facts = [*manifest_facts(partition, manifest), *manifest_count_facts(partition, dataset, manifest)]
@@ -79,7 +79,7 @@ def audit_partition(
         content.rows,
         manifest.fingerprint,
         tuple(content.notes),
-        (*evaluate_facts(content.facts), *content.row_outcomes),
+        (*map(fact_outcome, content.facts), *content.row_outcomes),
         manifest_digest(manifest),
     )
 

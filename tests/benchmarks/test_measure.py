@@ -21,12 +21,14 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+@pytest.mark.slow
 def test_memory_and_processor_time_are_those_of_all_processes_together():
     cost = measure(python(FAMILY))
     assert 300 * MIB < cost.peak_bytes < 400 * MIB
     assert cost.cpu_s > 0.5
 
 
+@pytest.mark.slow
 def test_memory_can_be_that_of_the_commands_own_process():
     block = b"x" * (400 * MIB)  # the memory of the process that starts it does not count
     cost = measure(python(FAMILY), whole_tree=False)

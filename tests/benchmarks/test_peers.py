@@ -33,6 +33,7 @@ def test_polars_and_the_loop_find_the_same_journeys(log, tmp_path):
             assert list(windows.loc[user, name]) == list(arrays[name])
 
 
+@pytest.mark.slow
 def test_the_loop_is_timed_on_a_few_users_and_extrapolated_to_all(log):
     figures = measure(module("benchmarks.pandas_peer", "--log", log, "--users", "7")).figures
     assert figures["timed_users"] == 7

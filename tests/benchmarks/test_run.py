@@ -79,6 +79,7 @@ def test_a_wrong_argument_is_one_line(bench, arguments, message):
         bench(*arguments)
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_sections_that_have_curves(bench, tmp_path):
     assert ".svg" not in bench("--only", "day")
     curve = [[1e6, 10.0, 2**30], [4e6, 31.0, 2**31]]

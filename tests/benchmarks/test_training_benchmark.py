@@ -54,6 +54,7 @@ def test_the_last_line_is_the_figures(monkeypatch, capsys):
     assert figures["ms_per_step"] * figures["windows_per_second"] == pytest.approx(128_000)
 
 
+@pytest.mark.slow
 def test_a_full_training_goes_to_its_end():
     figures = training.measure_full("small", 100, torch.device("cpu"))
     config = preset("small", "criteo").train

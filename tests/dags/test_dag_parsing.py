@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from schemas.dataset import dataset_names
 
 KINDS = ("history", "daily", "nightly", "report", "maintenance")
@@ -35,6 +37,7 @@ def test_datasets_with_a_log_have_dags_if_none_is_named(airflow_home, monkeypatc
     assert set(bag.dags) == {f"mtorl_{kind}_{name}" for kind in KINDS for name in ("kuairand", "criteo")}
 
 
+@pytest.mark.slow
 def test_parsing_loads_no_heavy_package():
     code = "import sys, dags.mtorl; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

@@ -55,6 +55,7 @@ def scheduled_days(hour: int, zone: str, first: datetime, last: datetime) -> lis
         keys.append(info.partition_key)
 
 
+@pytest.mark.slow
 def test_no_zone_skips_a_day_when_its_clocks_change():
     """Ten years of every zone: the schedule depends on the hour of the runs and on the hours of the changes alone."""
     kinds = kinds_of_clock()

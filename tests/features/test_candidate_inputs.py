@@ -54,6 +54,7 @@ def changed_inputs(dataset: Dataset, seed: int, **options) -> set[str]:
     return {name for name in names if repr(values[0][name]) != repr(values[1][name])}  # repr: NaN equals NaN
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(dataset=st.sampled_from([CRITEO, KUAIRAND]), seed=st.integers(0, 10_000))
 def test_no_input_changes_when_the_unknown_is_shuffled(dataset, seed):

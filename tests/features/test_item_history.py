@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_exposures import day, random_exposures
@@ -51,6 +52,7 @@ def random_log(dataset: Dataset, seed: int) -> pd.DataFrame:
     return random_exposures(dataset, users=8, rows=150, days=DAYS, seed=seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(dataset=st.sampled_from([CRITEO, KUAIRAND]), seed=SEEDS, last=st.integers(0, DAYS - 1))
 def test_counts_equal_those_of_an_obvious_loop(dataset, seed, last):
@@ -59,6 +61,7 @@ def test_counts_equal_those_of_an_obvious_loop(dataset, seed, last):
     assert history.drop_columns("pending").to_pylist() == naive_history(frame, dataset, last)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS, ends=st.sets(st.integers(0, DAYS - 2)))
 def test_any_steps_give_the_same_history(seed, ends):
@@ -68,6 +71,7 @@ def test_any_steps_give_the_same_history(seed, ends):
     assert folded(frame, CRITEO, [*sorted(ends), DAYS - 1]).equals(folded_once)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
 def test_no_count_changes_with_what_becomes_known_later(seed):

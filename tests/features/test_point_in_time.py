@@ -29,6 +29,7 @@ def column(steps: pd.DataFrame, name: str) -> list:
     return [comparable(value) for value in steps[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.parametrize("seed", range(2))
 def test_inputs_equal_the_oracle(name, seed):

@@ -81,6 +81,7 @@ def naive_sessions(frame: pd.DataFrame, dataset: Dataset) -> list[dict]:
     return rows
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rule=ANY_RULE, seed=SEEDS)
 def test_sessions_equal_those_of_an_obvious_loop(rule, seed):
@@ -89,6 +90,7 @@ def test_sessions_equal_those_of_an_obvious_loop(rule, seed):
     assert steps_of(frame, dataset) == naive_sessions(frame, dataset)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(rule=ANY_RULE, seed=SEEDS)
 def test_a_day_at_a_time_gives_the_same_sessions(rule, seed):
@@ -97,6 +99,7 @@ def test_a_day_at_a_time_gives_the_same_sessions(rule, seed):
     assert steps_of(frame, dataset, days=DAYS) == steps_of(frame, dataset)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(rule=ANY_RULE, seed=SEEDS)
 def test_later_exposures_change_no_earlier_session(rule, seed):

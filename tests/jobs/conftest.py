@@ -1,7 +1,6 @@
 """Fixtures and markers of the tests of jobs."""
 
 import fcntl
-import os
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built_lakes(spark, tmp_path_factory) -> dict[str, "BuiltLake"]:  # noqa: F821 - imported below
+def built_lakes(spark, shared_folder: Path) -> dict[str, "BuiltLake"]:  # noqa: F821 - imported below
     """The lake of each layout, which the jobs have built. Not to be changed.
 
     The first process of a test run that needs the lakes builds them; the others wait for it.
     """
     from built_lake import built_lake
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all processes
-    with (folder / "built_lakes.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+    with (shared_folder / "built_lakes.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return {layout: built_lake(spark, patch, Path(folder), layout) for layout in ("kuairand", "criteo")}
+        return {layout: built_lake(spark, patch, shared_folder, layout) for layout in ("kuairand", "criteo")}

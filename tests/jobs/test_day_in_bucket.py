@@ -12,7 +12,7 @@ from lakehouse.lake import Lake
 from lakehouse.storage.store_path import path_of
 from schemas.errors import EXIT_TRY_AGAIN
 
-pytestmark = [pytest.mark.spark, pytest.mark.bucket, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.bucket, pytest.mark.slow(70)]
 HISTORY = ["exposures", "quarantine", "journeys", "feature_spec", "steps", "item_history", "sequences"]
 SCORES = ["channel_policies", "user_reward_ranks", "budget_plan"]
 TINY = ["--members", "1", "--max-epochs", "1", "--set", "hidden=16", "--set", "trees=false"]

@@ -260,6 +260,7 @@ def test_partitions_of_other_code_are_counted_but_stay_fresh(lake, capsys, monke
     assert lines[-1].startswith("18 partitions were built by another version of the code")
 
 
+@pytest.mark.slow
 def test_an_empty_lake_is_an_error_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "jobs.status", "--dataset", "kuairand", "--lake", str(tmp_path / "lake")],

@@ -101,7 +101,7 @@ def test_a_log_becomes_policies_ranks_and_a_budget_plan(spark, tmp_path, monkeyp
     run(build_sequences, *span)
     run(build_feature_spec, *span)
     audit("journeys", "feature_spec", "sequences")
-    run(train, *span, "--max-epochs", "2", "--members", "1", "--device", "cpu")
+    run(train, *span, "--max-epochs", "2", "--members", "1", "--set", "trees=false", "--device", "cpu")
     run(evaluate, "--split", "test", "--out", str(tmp_path / "metrics.json"))
     assert set(json.loads((tmp_path / "metrics.json").read_text())["reward"]) == set(SHOP.gain_names)
     run(score, "--day", days[-1])

@@ -261,6 +261,7 @@ def _publish_repeatedly(root: str) -> None:
         publish(Lake(Path(root)), *("xyz"[k % 3] for _ in range(1 + k % 3)))
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_an_incomplete_partition_while_writers_are_killed(tmp_path):
     lake = Lake(tmp_path)
     publish(lake, "x")
@@ -309,6 +310,7 @@ def test_an_unwritable_lake_is_one_clear_line(tmp_path):
         Lake(tmp_path / "lake").require_writable()
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12))
 def test_only_a_well_formed_day_is_accepted(text):
     try:

@@ -176,6 +176,7 @@ def test_rank_one_has_the_greatest_weighted_mean_of_gains(lake):
     assert len(set(reward)) > 30
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from([st.integers(-(2**63), 2**63 - 1), st.text(max_size=3)]))
 def test_ranks_are_a_permutation_with_ties_by_user(data, ids):

@@ -5,12 +5,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import duckdb
 import pyarrow as pa
+import pytest
 
 from schemas.times import _NOT_A_PLACE
 
 FIRST, WEEKS = datetime(2015, 1, 1, 12, tzinfo=UTC), 21 * 53
 
 
+@pytest.mark.slow
 def test_python_and_duckdb_agree_in_every_zone():
     moments = [FIRST + timedelta(weeks=week) for week in range(WEEKS)]
     seconds = pa.table({"s": [int(moment.timestamp()) for moment in moments]})

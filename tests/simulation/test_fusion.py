@@ -26,6 +26,7 @@ def gain(world, policy):
     return people.value(policy).mean() - people.value(equal_weights(ACTIONS)).mean()
 
 
+@pytest.mark.slow
 def test_static_weights_and_evolution_earn_more_than_equal_weights():
     world = World(101)
     *_, (static, _) = static_rounds(world, 5_000, 2, SMALL)
@@ -34,6 +35,7 @@ def test_static_weights_and_evolution_earn_more_than_equal_weights():
     assert gain(world, evolved) > 0
 
 
+@pytest.mark.slow
 def test_unified_rl_earns_more_than_equal_weights_after_one_round():
     world = World(101)
     ((policy, served),) = unified(world, Setting(5_000, 1, replace(SMALL, steps=200)))
@@ -42,7 +44,7 @@ def test_unified_rl_earns_more_than_equal_weights_after_one_round():
     assert served == session_reward(log)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_over_several_worlds_unified_rl_earns_more_than_equal_weights_and_no_less_than_an_evolution_strategy():
     """Test h of the paper notes: with equally many lists, by the true value, as intervals over worlds.
 

@@ -1,11 +1,13 @@
 """The search by the true value finds policies that earn more, and its forms read what they should."""
 
 import numpy as np
+import pytest
 
 from simulation.ranked_sessions import ACTIONS, World
 from simulation.reachable_fusion import PROFILE, constant_policy, linear_policy, reachable_gains
 
 
+@pytest.mark.slow
 def test_a_short_search_by_the_truth_beats_equal_weights():
     gains = reachable_gains(seed=7, users=60, generations=6)
     assert gains.keys() == {"one action for all users", "linear in the profile"}

@@ -95,6 +95,7 @@ def test_conversions_become_known_when_they_happen_and_once():
     assert len(known) + pending == conversions + round(realised)
 
 
+@pytest.mark.slow
 def test_the_truth_is_the_mean_of_the_outcomes():
     simulator = after_the_past(users=4000)
     simulator.moment(0)

@@ -13,7 +13,7 @@ from checkout import Checkout, make_checkout
 
 from bin.embedded_airflow.rest_api import Airflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow(50)]
 DAGS = [f"mtorl_{kind}_kuairand" for kind in ("daily", "nightly", "report")]
 
 
@@ -41,7 +41,7 @@ class Service:
     def up(self, **environment: str) -> None:
         settings = {
             # Notice soon that a task has ended or was killed.
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "HOLD_build_day": str(self.hold_file),

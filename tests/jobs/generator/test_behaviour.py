@@ -90,6 +90,7 @@ def test_two_half_steps_of_time_are_one(rng):
     np.testing.assert_allclose(single.mood_UD.std(axis=0), halves.mood_UD.std(axis=0), atol=0.02)
 
 
+@pytest.mark.slow
 def test_conversions_take_days(rng):
     model = criteo_world()
     outcomes = [model.step(model.initial_state(60_000, rng), np.full(60_000, c), rng) for c in range(11)]

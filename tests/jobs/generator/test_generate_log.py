@@ -125,6 +125,7 @@ def test_bytes_follow_from_the_seed(layout, tmp_path):
     assert changed == set(first) - independent
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     layout=st.sampled_from(["kuairand", "criteo"]),

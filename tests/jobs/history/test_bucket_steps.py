@@ -23,6 +23,7 @@ from schemas.tables import SEQUENCES, STEPS
 DAYS = 5
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
@@ -70,11 +71,13 @@ def compared(values: pd.Series) -> list[object]:
     return [comparable(value.tolist() if isinstance(value, np.ndarray) else value) for value in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
 def test_no_input_changes_when_the_unknown_is_shuffled(tmp_path, name):
     assert changed_inputs(tmp_path, get_dataset(name), STRICTLY_BEFORE) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
 def test_inputs_change_if_equal_time_stamps_see_each_other(tmp_path, name):
     leaks = changed_inputs(tmp_path, get_dataset(name), "right")

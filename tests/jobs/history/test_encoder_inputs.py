@@ -53,6 +53,7 @@ def changed(original: Encoded, shuffled: Encoded, seen_NL: np.ndarray) -> set[st
     return {*names, *(n for n in PROFILE if not np.array_equal(getattr(original, n), getattr(shuffled, n)))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(tmp_path, name):
     original, shuffled, seen_NL = encoded_logs(tmp_path, get_dataset(name), 1)
@@ -60,6 +61,7 @@ def test_what_the_model_reads_does_not_change_when_the_unknown_is_shuffled(tmp_p
     assert not np.array_equal(original.gains_NLG[seen_NL], shuffled.gains_NLG[seen_NL])  # the labels did change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 def test_equal_time_stamps_would_reach_the_model_if_they_counted_as_known(tmp_path, name, monkeypatch):
     monkeypatch.setattr(visibility, "STRICTLY_BEFORE", NOT_STRICTLY)

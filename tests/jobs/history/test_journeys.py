@@ -33,6 +33,7 @@ from schemas.tables.journeys import journeys
 DAYS = 5
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
@@ -87,6 +88,7 @@ def test_journeys_stay_on_a_day_without_exposures_of_the_bucket(tmp_path):
     assert folded.equals(lake.lake[JOURNEYS, criteo, day(1)].read())
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
@@ -134,6 +136,7 @@ def changed_users(frame: pd.DataFrame, dataset: Dataset, date: str) -> set[int]:
     return changed
 
 
+@pytest.mark.slow
 def test_journeys_are_stale_if_exposures_come_while_they_are_built(tmp_path):
     dataset = get_dataset("criteo")
     frame = random_exposures(dataset, users=20, rows=90, days=3, seed=4)
@@ -164,6 +167,7 @@ def test_changed_rows_are_not_read_without_all_rows_before_them(tmp_path):
             second.require()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(DAYS))
 def test_the_query_of_the_docs_reads_all_users(tmp_path, number):
     """Whether a snapshot is near or far, and not the days before it, which may be stale."""

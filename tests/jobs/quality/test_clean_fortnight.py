@@ -13,16 +13,19 @@ from jobs.drift.results import store_drift, stored_drifts
 from jobs.quality.audit_results import store_audit
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
+from mtorl_model.budget import taste_fit
 from schemas.dataset import get_dataset
 from schemas.tables.registry import TABLES
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.slow(60)]
 WEEK, FORTNIGHT = 7, 14
 
 
 # Journeys, scores and plans take seconds per day, so only one layout has them for every day.
 @pytest.mark.parametrize(("layout", "nights"), [("kuairand", True), ("criteo", False)])
 def test_a_clean_fortnight_has_at_most_one_warning(spark, tmp_path, monkeypatch, layout, nights):
+    # The rules of a plan hold for any tastes, so a coarse fit is enough here.
+    monkeypatch.setattr(taste_fit, "_ITERATIONS", 3)
     dataset = get_dataset(layout)
     raw = generate(monkeypatch, tmp_path / "raw", layout, users=300, days=WEEK + FORTNIGHT, seed=11)
     jobs = Jobs(spark, Lake(tmp_path / "lake"), layout, monkeypatch)

@@ -159,6 +159,7 @@ def _audit_in_turn(root: str, seconds: float) -> None:
             pass_audit(Lake(Path(root)), text)
 
 
+@pytest.mark.slow
 def test_a_reader_that_lists_before_and_reads_after_sees_one_edition(tmp_path):
     lake = Lake(tmp_path)
     partition = pass_audit(lake, "b")

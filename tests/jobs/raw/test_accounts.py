@@ -203,6 +203,7 @@ def check(log: Log) -> None:
     assert accounts.waiting.keys() <= partitions
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(deliveries | requests, min_size=2, max_size=14))
 def test_no_row_is_lost_over_any_sequence_of_deliveries_and_runs(steps):

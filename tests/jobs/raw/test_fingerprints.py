@@ -32,6 +32,7 @@ rows = st.fixed_dictionaries({
 })  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(rows, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
 def test_order_and_tables_do_not_matter(rows, draw, cut):
     expected = fingerprints_of(*rows)

@@ -84,6 +84,7 @@ def events_files(tmp_path):
     return find_raw_files(EVENTS, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split_bytes", [300, 1500])
 @pytest.mark.parametrize("day_groups", [1, 3])
 @pytest.mark.parametrize("name", ["criteo", "events"])
@@ -110,6 +111,7 @@ def test_splits_and_partitions_do_not_change_a_file(request, tmp_path, monkeypat
         assert min(outcomes, rows["quarantine"], usable - rows["exposures"]) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day_groups", [1, 3])
 @pytest.mark.parametrize("name", ["criteo", "events"])
 def test_rows_of_removed_files_are_published_again(request, tmp_path, name, day_groups):

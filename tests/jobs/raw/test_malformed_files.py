@@ -321,6 +321,7 @@ def decompressed(data: bytes) -> bytes:
     return data.decode("utf-16").encode() if data.startswith((b"\xff\xfe", b"\xfe\xff")) else data
 
 
+@pytest.mark.slow
 def test_malformed_files(tmp_path, record_property, capsys):
     """At least 300 inputs; how many of each fate there are is printed."""
     fates: Counter[str] = Counter()

@@ -41,6 +41,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.sets(st.integers(0, ROWS), max_size=12))
 def test_the_pieces_do_not_show_in_the_files(tmp_path_factory, cuts):

@@ -57,6 +57,7 @@ def record_of_memory(users: dict[int, list[Shown]]) -> ClickRecord:
     return memory.record(np.arange(len(users)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longest", [9, MEMORY_STEPS + 17])
 def test_all_sources_give_the_same_record(longest):
     users = random_users(longest)

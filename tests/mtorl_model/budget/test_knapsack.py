@@ -37,6 +37,7 @@ def best_of_all(reward_UA, cost_UA, budget) -> float:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(markets())
 def test_a_plan_is_within_budget_and_its_certificate_holds(market):

@@ -142,6 +142,7 @@ def test_every_input_of_the_criteo_contract_equals_a_naive_computation():
             )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kuairand", "criteo"])
 def test_running_totals_give_the_inputs_that_are_computed_from_all_exposures(name):
     """One exposure at a time here, all together in features/point_in_time.py: the same inputs at every step."""

@@ -76,6 +76,7 @@ def test_a_choice_stays_within_its_share_and_contains_no_user_twice(name):
     assert len(choice.user_N) > USERS / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pairs", "composed pairs"])
 def test_a_killed_campaign_resumes_with_the_same_choices(name, tmp_path):
     """The records of the users are restored from the journal."""

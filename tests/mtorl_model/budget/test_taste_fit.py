@@ -104,6 +104,7 @@ def test_the_same_record_gives_the_same_constants(monkeypatch):
     assert fit_tastes(record, 3, most_users=100).drift_ms != first.drift_ms
 
 
+@pytest.mark.slow
 def test_hardly_any_exposures_give_finite_constants():
     for users in (0, 1, 3):
         fitted = fit_tastes(simulated(0.5).take(np.arange(users)), 3)

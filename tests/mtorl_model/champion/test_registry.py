@@ -18,6 +18,7 @@ from lakehouse.lake import Lake
 from lakehouse.models.versions import Version
 from lakehouse.storage.scratch import scratch_folder
 from mtorl_model import train
+from mtorl_model.champion import mlflow_store
 from mtorl_model.champion.mlflow_store import tracking_uri
 from mtorl_model.champion.registry import Registry
 from mtorl_model.data.encoding import Encoder
@@ -239,7 +240,8 @@ def train_command(lake: Path, *arguments: str, dataset: str = "kuairand") -> sub
 @pytest.mark.slow
 def test_the_entry_point_trains_and_registers(tmp_path: Path, empty_scratch: Path) -> None:
     lake, spec = synthetic.write_lake(tmp_path / "lake", users=40)
-    done = train_command(lake.root, "--max-epochs", "1", "--members", "1")
+    mlflow_store.create_store(lake)  # here it is a copy
+    done = train_command(lake.root, "--max-epochs", "1", "--members", "1", "--set", "trees=false")
     assert done.returncode == 0, done.stderr
     epoch, first, *_ = done.stdout.splitlines()
     assert re.fullmatch(
@@ -307,6 +309,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "register", lambda *args, **kwargs: version)
 
 
+@pytest.mark.slow
 def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_registry(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path, users=40)
@@ -322,6 +325,7 @@ def test_training_uses_the_spec_of_the_given_day(tmp_path: Path, monkeypatch: py
         train_champion(lake, KUAIRAND, *DAYS, MTORL, CONFIG, spec_day="2022-04-01")
 
 
+@pytest.mark.slow
 def test_each_config_and_range_of_days_has_its_own_checkpoint(
     tmp_path: Path, empty_scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

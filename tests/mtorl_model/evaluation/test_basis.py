@@ -41,6 +41,7 @@ def drawn(value_gain: float, imitation_gain: float) -> Drawn:
     return Drawn(labels, Prediction(policy_NA, None, values_NAG))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value_gain", "imitation_gain", "basis"),
     [(0.2, 0.0, VALUE), (-0.2, -0.2, CONSTANT), (0.05, 0.3, IMITATION), (-0.2, 0.2, IMITATION)],

@@ -167,6 +167,7 @@ def test_one_class_has_no_auc(outcome):
     assert np.isfinite(figures["logloss"])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.0, 1.0])), min_size=1), st.randoms())
 def test_the_order_of_the_labels_does_not_matter(pairs, random):

@@ -97,6 +97,7 @@ def test_chances_that_differ_within_a_day_are_contextual():
     assert depends_on_context(action, day, np.array([0.3, 0.6, 0.7, 0.2]))
 
 
+@pytest.mark.slow
 def test_a_log_with_known_contextual_chances_is_identified():
     # In half of the moments channel 0 has the chance .9 and its reward rate is .5; in the others both are .1.
     crowd = RNG.integers(0, 2, 40_000)

@@ -108,6 +108,7 @@ def records(tables: list[pa.Table], model: MTORL, cached: CachedPredictions | No
     return np.concatenate([users.records_U for users in predict_users(tables, model, TOY, TAU, cached)])
 
 
+@pytest.mark.slow
 def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, table, all_records):
     windows = journeys_to_windows(table, SPEC, TOY, model.config.steps)
     encoded = Encoder(SPEC, TOY).encode(windows)
@@ -125,6 +126,7 @@ def test_a_prediction_equals_the_models_prediction_for_the_padded_window(model, 
         np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_a_prediction_does_not_depend_on_the_other_users(model, table, all_records, data):
@@ -136,6 +138,7 @@ def test_a_prediction_does_not_depend_on_the_other_users(model, table, all_recor
     assert predictions.tobytes() == all_records[chosen].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_prediction_does_not_depend_on_the_number_of_threads(model, table, all_records, threads, monkeypatch):
     monkeypatch.setattr(user_predictions, "USERS_PER_CHUNK", 40)
@@ -181,6 +184,7 @@ def test_a_damaged_cache_is_named_and_not_used(tmp_path, empty_scratch, model, a
         assert capsys.readouterr().out == f"{path} is damaged: all users are predicted again\n"
 
 
+@pytest.mark.slow
 def test_cached_predictions_equal_computed_ones(tmp_path, model, table, all_records):
     cached = CachedPredictions(cache_of(tmp_path / "cache", model, all_records[: USERS // 2]))
     (predicted,) = predict_users([table], model, TOY, TAU, cached)

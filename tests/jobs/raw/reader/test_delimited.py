@@ -34,6 +34,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("raw")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(body=bodies, block_size=st.sampled_from([1, 5, 23, 1000]), split_size=st.integers(1, 100))
 @example(body=b'1,2,"a"\r', block_size=1, split_size=1)
@@ -202,6 +203,7 @@ def test_bytes_that_another_encoding_has_not(tmp_path):
     assert [row[3] for row in rows] == [None, "the row is not utf-16-le text", None]
 
 
+@pytest.mark.slow
 def test_fifty_megabytes_without_a_line_end_are_one_refused_row(tmp_path):
     long = b"1,2," + b"a" * (50 << 20)
     rows = read_bytes(HEADER + b"1,2,a\n" + long + b"\n3,4,b\n", tmp_path, LAYOUT)

@@ -86,6 +86,7 @@ LINES = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(LINES, min_size=1, max_size=40))
 @settings(max_examples=200)
 def test_lines_have_the_same_values_together_and_one_by_one(lines):

@@ -1,5 +1,7 @@
 """The losses of CQL, IQL, DT and ODT equal those of torchrl, on random batches with copied weights."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from random_batch import random_batch
@@ -15,16 +17,19 @@ from mtorl_model.methods.baselines.odt import ODT, ODTConfig, ODTOutput, entropi
 from mtorl_model.methods.common.masks import masked_mean
 from schemas.dataset import get_dataset
 
-torchrl = pytest.importorskip("torchrl", reason="torchrl is not installed: pip install -r requirements-bench.txt")
-from tensordict import TensorDict  # noqa: E402
-from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule  # noqa: E402
-from torchrl.data import OneHot  # noqa: E402
-from torchrl.modules import OneHotCategorical, QValueActor  # noqa: E402
-from torchrl.objectives import DiscreteCQLLoss, DiscreteIQLLoss, OnlineDTLoss  # noqa: E402
+if TYPE_CHECKING:
+    from tensordict import TensorDict
 
+pytestmark = pytest.mark.slow
 ROWS, STATE, ACTIONS, DISCOUNT = 64, 5, 3, 0.9
 SPEC = make_spec(get_dataset("kuairand"), "2022-04-10", "2022-04-11")
 EVEN = InitialPolicy(SPEC.channels, (1 / 3,) * 3, {}, (1 / 3,) * 3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchrl() -> None:
+    """Imported by the tests themselves: it takes seconds, also in test runs without them."""
+    pytest.importorskip("torchrl", reason="torchrl is not installed: pip install -r requirements-bench.txt")
 
 
 def transitions() -> tuple[Batch, Tensor]:
@@ -43,7 +48,9 @@ def start_labels(batch: Batch) -> Batch:
     return batch._replace(label_BL=batch.label_BL.flip(1))
 
 
-def as_tensordict(batch: Batch, state_BLS: Tensor) -> TensorDict:
+def as_tensordict(batch: Batch, state_BLS: Tensor) -> "TensorDict":
+    from tensordict import TensorDict
+
     one_hot = nn.functional.one_hot(batch.action_BL[:, 0], ACTIONS)
     ended = torch.zeros(ROWS, 1, dtype=torch.bool)
     following = {"observation": state_BLS[:, 1], "reward": batch.reward_BL[:, :1], "done": ended, "terminated": ended}
@@ -55,13 +62,13 @@ def part(method: object, name: str, output: object, batch: Batch) -> Tensor:
     return masked_mean(chosen.losses(output, batch), chosen.labels(batch))
 
 
-def perturb(parameters: TensorDict) -> None:
+def perturb(parameters: "TensorDict") -> None:
     """A target network differs from the learned one."""
     for weight in parameters.values(True, True):
         weight.data.add_(torch.randn_like(weight))
 
 
-def applied(parameters: TensorDict, state_BLS: Tensor) -> Tensor:
+def applied(parameters: "TensorDict", state_BLS: Tensor) -> Tensor:
     """A linear layer with these parameters."""
     flat = {"weight": None, "bias": None}
     for key, value in parameters.flatten_keys(".").items():
@@ -70,7 +77,21 @@ def applied(parameters: TensorDict, state_BLS: Tensor) -> Tensor:
     return state_BLS @ weight.T + bias
 
 
+def policy_of(actor: nn.Module) -> nn.Module:
+    from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
+    from torchrl.modules import OneHotCategorical
+
+    return ProbabilisticTensorDictSequential(
+        TensorDictModule(actor, in_keys=["observation"], out_keys=["logits"]),
+        ProbabilisticTensorDictModule(in_keys=["logits"], out_keys=["action"], distribution_class=OneHotCategorical),
+    )
+
+
 def test_conservative_q_learning() -> None:
+    from torchrl.data import OneHot
+    from torchrl.modules import QValueActor
+    from torchrl.objectives import DiscreteCQLLoss
+
     batch, state_BLS = transitions()
     network = nn.Linear(STATE, ACTIONS)
     loss = DiscreteCQLLoss(
@@ -88,12 +109,12 @@ def test_conservative_q_learning() -> None:
 
 
 def test_implicit_q_learning() -> None:
+    from tensordict.nn import TensorDictModule
+    from torchrl.objectives import DiscreteIQLLoss
+
     batch, state_BLS = transitions()
     actor, q, value = nn.Linear(STATE, ACTIONS), nn.Linear(STATE, ACTIONS), nn.Linear(STATE, 1)
-    policy = ProbabilisticTensorDictSequential(
-        TensorDictModule(actor, in_keys=["observation"], out_keys=["logits"]),
-        ProbabilisticTensorDictModule(in_keys=["logits"], out_keys=["action"], distribution_class=OneHotCategorical),
-    )
+    policy = policy_of(actor)
     loss = DiscreteIQLLoss(
         policy,
         TensorDictModule(q, in_keys=["observation"], out_keys=["state_action_value"]),
@@ -118,12 +139,11 @@ def test_implicit_q_learning() -> None:
 
 
 def test_decision_transformers() -> None:
+    from torchrl.objectives import OnlineDTLoss
+
     batch, state_BLS = transitions()
     actor = nn.Linear(STATE, ACTIONS)
-    policy = ProbabilisticTensorDictSequential(
-        TensorDictModule(actor, in_keys=["observation"], out_keys=["logits"]),
-        ProbabilisticTensorDictModule(in_keys=["logits"], out_keys=["action"], distribution_class=OneHotCategorical),
-    )
+    policy = policy_of(actor)
     loss = OnlineDTLoss(policy, alpha_init=0.5, target_entropy=0.3, samples_mc_entropy=20_000)
     reference = loss(as_tensordict(batch, state_BLS).exclude("next"))
     logits_BLA = actor(state_BLS)

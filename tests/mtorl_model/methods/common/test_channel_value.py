@@ -89,6 +89,7 @@ def test_a_channel_that_only_likers_see_is_not_overvalued_if_propensities_are_kn
     assert direct.labels == len(rows.action_N)
 
 
+@pytest.mark.slow
 def test_only_labels_with_a_propensity_are_used_if_there_are_enough():
     rows, _ = world(0.0)
     drawn_N = np.arange(len(rows.action_N)) % 10 < 5

@@ -48,6 +48,7 @@ def log_loss(p_NT: np.ndarray, store: CandidateStore) -> float:
     return float(-np.log(np.where(store.labels_NT > 0, p_NT, 1 - p_NT)).mean())
 
 
+@pytest.mark.slow
 def test_the_blend_is_better_than_its_parts_and_trees_can_be_left_out(inputs):
     train, valid, store = (inputs._store(sessions, seed) for seed, sessions in enumerate((400, 600, 400)))
     models = {}
@@ -99,6 +100,7 @@ def test_trees_are_fitted_again_every_day_and_the_blend_is_not(inputs):
     assert all(np.array_equal(model.state()[name], old_state[name]) for name in old_state if name.startswith("blend."))
 
 
+@pytest.mark.slow
 def test_trees_weight_gains_that_may_still_follow_by_the_networks_prediction(inputs):
     model, store = fitted(inputs), inputs._store(200, 0)
     late = replace(store, maturity_NT=np.full(store.maturity_NT.shape, 0.5, np.float32))
@@ -110,6 +112,7 @@ def test_trees_weight_gains_that_may_still_follow_by_the_networks_prediction(inp
     assert rates[1] > rates[0] * 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("helps", [True, False])
 def test_weights_that_do_not_help_are_neither_used_nor_stored(inputs, monkeypatch, helps):
     monkeypatch.setattr(member_module, "weights_help", lambda predicted, valid: (helps, "what was measured"))

@@ -26,12 +26,14 @@ def test_the_presets_learn_most_of_what_the_box_allows(preset):
     assert 0.5 * share > LEAST_SHARE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learning_rate", [1.0, 1e-7])  # it diverges; it does not move
 def test_settings_with_which_nothing_is_learned_are_a_fault(learning_rate):
     (fault,) = faults_of_learner(replace(SMALL, learning_rate=learning_rate))
     assert "the learner reaches " in fault
 
 
+@pytest.mark.slow
 def test_a_training_with_such_settings_is_refused_before_it_begins():
     inputs = CandidateInputs(make_spec(get_dataset("kuairand"), "2022-04-22", "2022-04-23"))
     config = PRESETS["small"].changed({"learning_rate": 1.0, "steps": 20})
@@ -39,6 +41,7 @@ def test_a_training_with_such_settings_is_refused_before_it_begins():
         inputs.fit(UnifiedRL, config, 20)
 
 
+@pytest.mark.slow
 def test_an_actor_that_goes_the_wrong_way_earns_less_than_equal_weights(monkeypatch):
     right_way = FusionLearner._values
     monkeypatch.setattr(FusionLearner, "_values", lambda self, critics, state_BS, action_BD, centre_BD: right_way(
@@ -47,6 +50,7 @@ def test_an_actor_that_goes_the_wrong_way_earns_less_than_equal_weights(monkeypa
     assert gained_share(replace(SMALL)) < 0
 
 
+@pytest.mark.slow
 def test_a_served_action_stays_in_the_box(monkeypatch):
     """Otherwise an actor that leaves it could earn more than the best action in the box."""
     monkeypatch.setattr(Box, "penalty", lambda self, action_BD, centre_BD: torch.zeros(len(action_BD)))
