@@ -82,11 +82,12 @@ class DayFiles:
     def _writer(self, day: str, schema: pa.Schema) -> pq.ParquetWriter:
         if day not in self._writers:
             # Collecting the distinct values of a column of numbers takes longer than compressing it without them, and
-            # no reader skips row groups by the smallest text or the smallest value of a list.
+            # no reader skips row groups by the smallest value of a list or of a text, except by the user, who orders
+            # the rows.
             self._writers[day] = pq.ParquetWriter(
                 self._file(day), schema, compression="zstd", store_schema=False,
                 use_dictionary=[path for field in schema for path in _text_paths(field, field.name)],
-                write_statistics=[field.name for field in schema if pa.types.is_primitive(field.type)],
+                write_statistics=[f.name for f in schema if pa.types.is_primitive(f.type) or f.name == "user_id"],
             )  # fmt: skip
         return self._writers[day]
 
