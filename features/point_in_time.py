@@ -175,7 +175,7 @@ def _switches(view: PointInTimeView) -> Columns:
     chunk, columns = view.chunk, {}
     previous_row_N = view.previous_row_S[: len(chunk.user_N)]
     for name in counted_switches(view.dataset):
-        code = distinct_codes(stacked(chunk.exposures.column(name), chunk.summary("next_step", last_column(name))))
+        code = distinct_codes(view.facts(chunk.exposures.column(name), chunk.summary("next_step", last_column(name))))
         is_switch_N = (code[: len(previous_row_N)] != code[previous_row_N]) & (previous_row_N != NO_ROW)
         summary_U = chunk.summary_count("next_step", switches_column(name))
         columns[switches_column(name)] = view.seen_exposures.total(is_switch_N) + summary_U[view.steps.user_S]

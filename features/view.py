@@ -64,20 +64,20 @@ class PointInTimeView:
 
     def latest(self, exposures: Any, summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the latest exposure that the step sees. exposures: [N], summaries: [U]."""
-        return self._facts(exposures, summaries).take(self._latest_S)
+        return self.facts(exposures, summaries).take(self._latest_S)
 
     def previous(self, exposures: Any, summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the user's previous step, which may have the same time and then is not seen."""
-        return self._facts(exposures, summaries).take(row_indices(self.previous_row_S))
+        return self.facts(exposures, summaries).take(row_indices(self.previous_row_S))
 
-    def _facts(self, exposures: Any, summaries: Any) -> Any:
+    def facts(self, exposures: Any, summaries: Any) -> Any:
         """The values of the exposures and, behind them, of the summaries, which no row refers to if there are none."""
         return stacked(exposures, summaries) if self.chunk.has_summary_U.any() else exposures
 
     def own_or_latest(self, name: str, summaries: Any) -> pa.ChunkedArray:
         """[S]: a column's value of the step's own exposure; a query has that of the latest exposure."""
         exposures, queries = self.chunk.exposures.column(name), self._latest_S[len(self.chunk.user_N) :]
-        return stacked(exposures, self._facts(exposures, summaries).take(queries))
+        return stacked(exposures, self.facts(exposures, summaries).take(queries))
 
     def for_exposures(self, values_N: Any) -> pa.ChunkedArray:
         """[S]: a value for the step of each exposure, null for queries."""

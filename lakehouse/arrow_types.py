@@ -34,6 +34,8 @@ def stored_schema(table: Table) -> pa.Schema:
 
 def in_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with these columns and types. A file may be older than a column of the contract, which then is null."""
+    if rows.schema == schema:
+        return rows
     columns = [
         rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in schema
