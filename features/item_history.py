@@ -126,7 +126,8 @@ def _with_pending(totals: pa.Table, pending: pa.Table) -> pa.Table:
     """The counts with the column `pending`. Both are sorted by item and value."""
     row_numbers = pa.array(np.arange(len(totals)))
     numbered = totals.select(_KEY).append_column("row", row_numbers)
-    rows = numbered.join(pending, _KEY, join_type="inner", use_threads=False)  # the hash table is of the right one
+    # The right table is hashed: the smaller one.
+    rows = numbered.join(pending, _KEY, join_type="inner", use_threads=False)
     rows = rows.sort_by([(name, "ascending") for name in ("row", "known_on", "gain")]).combine_chunks()
     entries = rows.select(["known_on", "gain", "count"]).to_struct_array().combine_chunks()
     lengths = np.bincount(to_ints(rows.column("row")), minlength=len(totals))

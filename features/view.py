@@ -71,7 +71,7 @@ class PointInTimeView:
         return self.facts(exposures, summaries).take(row_indices(self.previous_row_S))
 
     def facts(self, exposures: Any, summaries: Any) -> Any:
-        """The values of the exposures and, behind them, of the summaries, which no row refers to if there are none."""
+        """The values of the exposures and, behind them, of the summaries; without summaries no row refers to one."""
         return stacked(exposures, summaries) if self.chunk.has_summary_U.any() else exposures
 
     def own_or_latest(self, name: str, summaries: Any) -> pa.ChunkedArray:
