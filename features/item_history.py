@@ -123,7 +123,7 @@ def _pending_rows(history: pa.Table) -> pa.Table:
 
 
 def _with_pending(totals: pa.Table, pending: pa.Table) -> pa.Table:
-    """The counts with the column `pending`. Both are sorted by item and value."""
+    """The counts, which are sorted by item and value, with the column `pending`."""
     row_numbers = pa.array(np.arange(len(totals)))
     numbered = totals.select(_KEY).append_column("row", row_numbers)
     # The right table is hashed: the smaller one.
