@@ -44,10 +44,8 @@ step_environment() {
   local spark_homes=("$VENV"/lib/python3*/site-packages/pyspark)
   export SPARK_HOME="${spark_homes[0]}"
   export SPARK_MASTER="${SPARK_MASTER:-local[2]}"
-  # A day's job ends before the work of Java's optimising compiler pays off, so that it compiles late.
-  local compiler="-XX:Tier4InvocationThreshold=60000 -XX:Tier4MinInvocationThreshold=8000"
-  compiler="$compiler -XX:Tier4CompileThreshold=180000 -XX:Tier4BackEdgeThreshold=500000"
-  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC $compiler$(class_archive_options)}"
+  # Java only moves blocks of bytes, so the work of its optimising compiler does not pay off.
+  export SPARK_SUBMIT_OPTS="${SPARK_SUBMIT_OPTS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1$(class_archive_options)}"
   # Only without a cluster: its executors must be able to reach the driver.
   case "${AIRFLOW_CONN_SPARK:-$SPARK_MASTER}" in
     local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;
@@ -77,16 +75,6 @@ store_packages() {
   for place; do
     case "$place" in s3://*) install_requirements requirements-s3.txt && return ;; esac
   done
-}
-
-# small_log_settings FOLDER: if the raw log in FOLDER is small, let Java compile as little as it can. A day
-# of such a log ends before the compiler's work pays off. Jobs that run for minutes would become slower.
-small_log_settings() {
-  local kilobytes
-  ! is_uri "$1" || return 0
-  kilobytes="$(du -skL -- "$1" | cut -f1)"
-  [ "$kilobytes" -ge 262144 ] ||
-    SPARK_SUBMIT_OPTS="$SPARK_SUBMIT_OPTS -XX:TieredStopAtLevel=1"
 }
 
 # airflow_environment FOLDER: an embedded Airflow that keeps its state in FOLDER.

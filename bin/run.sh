@@ -32,7 +32,6 @@ if [ -z "${RAW:-}" ]; then
     say "generating a log in the KuaiRand layout"
     "$PYTHON_BIN" -m jobs.generate_log --layout kuairand --out "$RAW" --users "${USERS:-1000}"
   fi
-  small_log_settings "$RAW"
 fi
 RAW="$(location "$RAW")"
 

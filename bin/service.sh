@@ -47,7 +47,6 @@ up() {
   # Airflow shows the DAGs of the datasets that have a log. Without any log it shows those of DATASET.
   [ -n "$(compgen -v MTORL_RAW_)" ] || export MTORL_DATASETS="${MTORL_DATASETS:-$DATASET}"
   service_environment
-  [ -z "${RAW:-}" ] || small_log_settings "$RAW"
   "$PYTHON_BIN" -m bin.embedded_airflow.service check
   migrate_airflow_database "$AIRFLOW_HOME/setup.log"
   # One slot: two trainings would share the memory of one GPU.

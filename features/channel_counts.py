@@ -49,7 +49,7 @@ def channel_positions(channel: Any, channels: Sequence[str]) -> Ints:
 def sparse_counts(counts_WCM: Ints, counted: Sequence[str], channels: Sequence[str]) -> pa.ListArray:
     """[M]: lists of the channels that have a count, in the order of `channels`. counted: names of axis W."""
     has_count_MC = np.ascontiguousarray((counts_WCM > 0).any(axis=0).T)
-    step, channel = np.nonzero(has_count_MC)
+    step, channel = np.divmod(np.flatnonzero(has_count_MC), len(channels))
     counts = (counts_CM[channel, step].astype(np.int32) for counts_CM in counts_WCM)
     entries = pa.StructArray.from_arrays(
         [pa.array(list(channels), pa.string()).take(pa.array(channel)), *map(pa.array, counts)],

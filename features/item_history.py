@@ -5,12 +5,13 @@ folded together.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import list_offsets, to_ints
+from features.columns import Ints, filled_ints, list_offsets, to_ints
 from schemas.dataset import Dataset
 
 _KEY = ["item", "value"]
@@ -33,15 +34,14 @@ def fold_item_history(earlier: pa.Table | None, exposures: Iterable[pa.Table], d
         counts.append(earlier.select(_counts_schema(dataset).names).cast(_counts_schema(dataset)))
         pending.append(_pending_rows(earlier))
     for table in exposures:
-        for item in dataset.items:
-            rows = table.filter(pc.is_valid(table.column(item)))
-            keys = {"item": pa.array([item] * len(rows), pa.string()), "value": rows.column(item).cast(pa.string())}
-            counts.append(_day_counts(rows, keys, dataset))
-            pending += (_late_gains(rows, keys, gain, dataset) for gain in dataset.late_gains)
+        counts += (_value_counts(table, item, dataset) for item in dataset.items)
+        for gain in dataset.late_gains:
+            gained = _with_known_on(table, gain, dataset)
+            pending += (_late_gains(gained, item, gain) for item in dataset.items)
     known, still_pending = _split_by_day(_summed(pending, _PENDING, 4), day)
     counts.append(_as_counts(known, dataset))
     totals = _summed(counts, _counts_schema(dataset), 2)
-    return _with_pending(totals, still_pending)
+    return _with_pending(totals.sort_by([(name, "ascending") for name in _KEY]), still_pending)
 
 
 def _counts_schema(dataset: Dataset) -> pa.Schema:
@@ -50,35 +50,52 @@ def _counts_schema(dataset: Dataset) -> pa.Schema:
 
 
 def _summed(tables: Sequence[pa.Table], schema: pa.Schema, keys: int) -> pa.Table:
-    """One row for each value of the first `keys` columns, sorted by them, with the sums of the others."""
+    """One row for each value of the first `keys` columns, in any order, with the sums of the others."""
     names, numbers = schema.names[:keys], schema.names[keys:]
     sums = pa.concat_tables(tables).group_by(names, use_threads=False).aggregate([(name, "sum") for name in numbers])
-    renamed = sums.select([*names, *(f"{name}_sum" for name in numbers)]).rename_columns(schema.names).cast(schema)
-    return renamed.sort_by([(name, "ascending") for name in names])
+    return sums.select([*names, *(f"{name}_sum" for name in numbers)]).rename_columns(schema.names).cast(schema)
 
 
-def _day_counts(rows: pa.Table, keys: dict[str, pa.Array], dataset: Dataset) -> pa.Table:
+def _value_counts(rows: pa.Table, item: str, dataset: Dataset) -> pa.Table:
     """Each value's exposures and its gains that come with the exposure; late gains count as 0 here."""
-    schema = _counts_schema(dataset)
-    columns: dict[str, pa.Array] = {**keys, "exposures": pa.array(np.ones(len(rows), np.int64))}
-    for gain in dataset.gain_names:
-        zeros = pa.array(np.zeros(len(rows), np.int64))
-        columns[gain] = zeros if gain in dataset.late_gains else rows.column(gain)
-    return _summed([pa.table(columns).cast(schema)], schema, 2)
+    coded = rows.column(item).combine_chunks().dictionary_encode()
+    values = len(coded.dictionary)
+    code_N = filled_ints(coded.indices, values)  # rows without a value are counted behind the others
 
+    def total(weight_N: Any = None) -> Ints:
+        return np.bincount(code_N, weight_N, values + 1)[:values].astype(np.int64)
 
-def _late_gains(rows: pa.Table, keys: dict[str, pa.Array], gain: str, dataset: Dataset) -> pa.Table:
-    """How many gains of each value became known on each day."""
-    known_at_ms = rows.column(dataset.late_gain_times[gain])
-    is_gain = pc.and_(pc.equal(rows.column(gain), 1), pc.is_valid(known_at_ms))
-    known_at = known_at_ms.cast(pa.int64()).cast(pa.timestamp("ms")).cast(pa.timestamp("ms", dataset.timezone))
     columns = {
-        **keys,
-        "known_on": pc.cast(pc.cast(pc.local_timestamp(known_at), pa.date32(), safe=False), pa.string()),
-        "gain": pa.array([gain] * len(rows), pa.string()),
-        "count": pa.array(np.ones(len(rows), np.int64)),
+        "item": pa.repeat(item, values),
+        "value": coded.dictionary.cast(pa.string()),
+        "exposures": total(),
+        **{g: total(filled_ints(rows.column(g), 0)) for g in dataset.gain_names if g not in dataset.late_gains},
+        **{gain: np.zeros(values, np.int64) for gain in dataset.late_gains},
     }
-    return _summed([pa.table(columns).filter(is_gain)], _PENDING, 4)
+    schema = _counts_schema(dataset)
+    return pa.table({name: columns[name] for name in schema.names}, schema)
+
+
+def _with_known_on(rows: pa.Table, gain: str, dataset: Dataset) -> pa.Table:
+    """The rows with this late gain, and the day on which it became known."""
+    known_at = dataset.late_gain_times[gain]
+    gained = rows.filter(pc.and_(pc.equal(rows.column(gain), 1), pc.is_valid(rows.column(known_at))))
+    moment = gained.column(known_at).cast(pa.int64()).cast(pa.timestamp("ms"))
+    local = pc.local_timestamp(moment.cast(pa.timestamp("ms", dataset.timezone)))
+    return gained.append_column("known_on", pc.cast(pc.cast(local, pa.date32(), safe=False), pa.string()))
+
+
+def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
+    """How many gains of each value became known on each day. gained: from _with_known_on."""
+    rows = gained.filter(pc.is_valid(gained.column(item)))
+    columns = {
+        "item": pa.repeat(item, len(rows)),
+        "value": rows.column(item).cast(pa.string()),
+        "known_on": rows.column("known_on"),
+        "gain": pa.repeat(gain, len(rows)),
+        "count": np.ones(len(rows), np.int64),
+    }
+    return _summed([pa.table(columns)], _PENDING, 4)
 
 
 def _split_by_day(late_gains: pa.Table, day: str) -> tuple[pa.Table, pa.Table]:
@@ -106,10 +123,11 @@ def _pending_rows(history: pa.Table) -> pa.Table:
 
 
 def _with_pending(totals: pa.Table, pending: pa.Table) -> pa.Table:
-    """The counts with the column `pending`. Both are sorted by item and value."""
+    """The counts, which are sorted by item and value, with the column `pending`."""
     row_numbers = pa.array(np.arange(len(totals)))
     numbered = totals.select(_KEY).append_column("row", row_numbers)
-    rows = pending.join(numbered, _KEY, join_type="inner", use_threads=False)
+    # The right table is hashed: the smaller one.
+    rows = numbered.join(pending, _KEY, join_type="inner", use_threads=False)
     rows = rows.sort_by([(name, "ascending") for name in ("row", "known_on", "gain")]).combine_chunks()
     entries = rows.select(["known_on", "gain", "count"]).to_struct_array().combine_chunks()
     lengths = np.bincount(to_ints(rows.column("row")), minlength=len(totals))

@@ -175,7 +175,7 @@ def _switches(view: PointInTimeView) -> Columns:
     chunk, columns = view.chunk, {}
     previous_row_N = view.previous_row_S[: len(chunk.user_N)]
     for name in counted_switches(view.dataset):
-        code = distinct_codes(stacked(chunk.exposures.column(name), chunk.summary("next_step", last_column(name))))
+        code = distinct_codes(view.facts(chunk.exposures.column(name), chunk.summary("next_step", last_column(name))))
         is_switch_N = (code[: len(previous_row_N)] != code[previous_row_N]) & (previous_row_N != NO_ROW)
         summary_U = chunk.summary_count("next_step", switches_column(name))
         columns[switches_column(name)] = view.seen_exposures.total(is_switch_N) + summary_U[view.steps.user_S]
@@ -229,14 +229,11 @@ def _counts_by_channel(view: PointInTimeView) -> Columns:
     """seen_by_channel, new_by_channel: the counts again, split by channel."""
     channels, counted, user_S = view.channels, view.counted, view.steps.user_S
     seen_before_WCU, new_before_WCU = (
-        dense_counts(view.chunk.summary("next_step", name), counted, channels).transpose(0, 2, 1).astype(np.int64)
+        dense_counts(view.chunk.summary("next_step", name), counted, channels).transpose(0, 2, 1)
         for name in ("seen_by_channel", "new_by_channel")
     )
     # Steps are the last axis: each count is a row that is computed in one piece.
-    total_WCS = np.empty((len(counted), len(channels), len(user_S)), np.int64)
-    for w, name in enumerate(counted):
-        for c in range(len(channels)):
-            total_WCS[w, c] = view.count_seen(name, channel=c)
+    total_WCS = np.stack([view.count_seen_by_channel(name) for name in counted])
     if view.chunk.has_summary_U.any():
         total_WCS += seen_before_WCU[..., user_S]
     new_WCS = view.added_since_previous(total_WCS, seen_before_WCU - new_before_WCU)

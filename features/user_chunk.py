@@ -4,6 +4,7 @@ Shapes: R rows of the chunk, U users, N exposures.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -101,10 +102,14 @@ class UserChunk:
 
     def summary(self, *path: str) -> pa.Array:
         """[U]: a field of the summaries, named by the path to it."""
-        value: pa.Array = self.summaries.column(SUMMARY).combine_chunks()
+        value = self._summary_U
         for name in path:
             value = pc.struct_field(value, name)
         return value
+
+    @cached_property
+    def _summary_U(self) -> pa.Array:
+        return self.summaries.column(SUMMARY).combine_chunks()
 
     def summary_count(self, *path: str) -> Ints:
         """[U]: a count of the summaries; 0 without a summary."""

@@ -64,17 +64,20 @@ class PointInTimeView:
 
     def latest(self, exposures: Any, summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the latest exposure that the step sees. exposures: [N], summaries: [U]."""
-        return stacked(exposures, summaries).take(row_indices(self._latest_row_S))
+        return self.facts(exposures, summaries).take(self._latest_S)
 
     def previous(self, exposures: Any, summaries: Any) -> pa.ChunkedArray:
         """[S]: the value of the user's previous step, which may have the same time and then is not seen."""
-        return stacked(exposures, summaries).take(row_indices(self.previous_row_S))
+        return self.facts(exposures, summaries).take(row_indices(self.previous_row_S))
+
+    def facts(self, exposures: Any, summaries: Any) -> Any:
+        """The values of the exposures and, behind them, of the summaries; without summaries no row refers to one."""
+        return stacked(exposures, summaries) if self.chunk.has_summary_U.any() else exposures
 
     def own_or_latest(self, name: str, summaries: Any) -> pa.ChunkedArray:
         """[S]: a column's value of the step's own exposure; a query has that of the latest exposure."""
-        values = stacked(self.chunk.exposures.column(name), summaries)
-        own_row_N = np.arange(len(self.chunk.user_N))
-        return values.take(row_indices(np.concatenate([own_row_N, self._latest_row_S[len(own_row_N) :]])))
+        exposures, queries = self.chunk.exposures.column(name), self._latest_S[len(self.chunk.user_N) :]
+        return stacked(exposures, self.facts(exposures, summaries).take(queries))
 
     def for_exposures(self, values_N: Any) -> pa.ChunkedArray:
         """[S]: a value for the step of each exposure, null for queries."""
@@ -84,18 +87,19 @@ class PointInTimeView:
         """[S]: a value for each query, null for the steps of exposures."""
         return stacked(pa.nulls(len(self.chunk.user_N), values_U.type), values_U)
 
-    def count_seen(self, counted: str, channel: int | None = None) -> Ints:
-        """[S]: how many of the chunk's exposures, or gains of one kind, a step sees.
-
-        channel: a position in `channels`, to count that channel alone.
-        """
+    def count_seen(self, counted: str) -> Ints:
+        """[S]: how many of the chunk's exposures, or gains of one kind, a step sees."""
         if counted in self.dataset.late_gains:
-            is_counted_M = self.late_gains.gain_M == counted
-            if channel is not None:
-                is_counted_M &= self.late_gains.channel_M == channel
-            return self.seen_late_gains.total(is_counted_M)
-        number_N = self._number_N[counted]
-        return self.seen_exposures.total(number_N if channel is None else number_N * (self._channel_N == channel))
+            return self.seen_late_gains.total(self.late_gains.gain_M == counted)
+        return self.seen_exposures.total(self._number_N[counted])
+
+    def count_seen_by_channel(self, counted: str) -> Ints:
+        """[C, S], in 32 bits: how many a step sees of each channel."""
+        channel_C = np.arange(len(self.channels))[:, None]
+        if counted in self.dataset.late_gains:
+            is_counted_CM = (self.late_gains.channel_M == channel_C) & (self.late_gains.gain_M == counted)
+            return self.seen_late_gains.total(is_counted_CM)
+        return self.seen_exposures.total(self._number_N[counted].astype(np.int32) * (self._channel_N == channel_C))
 
     def latest_gain_ms(self, gain: str) -> Ints:
         """[S]: when the latest gain of the chunk that the step sees became known; NEVER without one."""
@@ -111,7 +115,7 @@ class PointInTimeView:
 
         total_before_U: [..., U], the total that the last step of the summary saw.
         """
-        zero = np.zeros((*total_before_U.shape[:-1], 1), np.int64)  # for NO_ROW, the last place
+        zero = np.zeros((*total_before_U.shape[:-1], 1), total_S.dtype)  # for NO_ROW, the last place
         totals = np.concatenate([total_S[..., : len(self.chunk.user_N)], total_before_U, zero], axis=-1)
         added_S: Ints = total_S - totals[..., self.previous_row_S]
         return added_S
@@ -129,6 +133,10 @@ class PointInTimeView:
         """[S]: row of the latest exposure that the step sees, in the exposures and, behind them, the summaries."""
         seen = self.seen_exposures
         return np.where(seen.stop_S > seen.start_S, seen.stop_S - 1, self._summary_row_S)
+
+    @cached_property
+    def _latest_S(self) -> pa.Array:
+        return row_indices(self._latest_row_S)
 
     @cached_property
     def _summary_row_S(self) -> Ints:

@@ -65,9 +65,10 @@ class VisibleFacts:
         return cls(start_S, np.searchsorted(fact_key_F, step_key_S, side=side))
 
     def total(self, value_F: Ints | Mask) -> Ints:
-        """[S]: the sum over the visible facts."""
-        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(value_F)])
-        total_S: Ints = sums[self.stop_S] - sums[self.start_S]
+        """[..., S]: the sum over the visible facts, in the type of the values. value_F: [..., F]; a mask is counted."""
+        sums = np.zeros((*value_F.shape[:-1], value_F.shape[-1] + 1), np.result_type(value_F, np.int32))
+        np.cumsum(value_F, axis=-1, dtype=sums.dtype, out=sums[..., 1:])
+        total_S: Ints = sums[..., self.stop_S] - sums[..., self.start_S]
         return total_S
 
     def approximate_total(self, value_F: Floats) -> Floats:

@@ -3,6 +3,7 @@
 import re
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.contract import Table
 
@@ -33,11 +34,18 @@ def stored_schema(table: Table) -> pa.Schema:
 
 def in_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with these columns and types. A file may be older than a column of the contract, which then is null."""
+    if rows.schema == schema:
+        return rows
     columns = [
         rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in schema
     ]
     return pa.table(columns, schema.names).cast(schema)
+
+
+def rows_where(rows: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows for which the mask is true: the table itself, without a copy, if all are."""
+    return rows if pc.all(mask, skip_nulls=False, min_count=0).as_py() else rows.filter(mask)
 
 
 def _top_level_parts(text: str) -> list[str]:

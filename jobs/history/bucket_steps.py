@@ -20,6 +20,7 @@ from jobs.history.journey_summaries import (
 )
 from jobs.history.windows import cut_windows
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
+from lakehouse.arrow_types import rows_where
 from lakehouse.journeys import NewestRows
 from lakehouse.storage.data_files import local_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue
@@ -64,7 +65,7 @@ class BucketJob:
                     exposure_steps = computed.slice(0, len(chunk.user_N))
                     position_N = to_ints(exposure_steps.column(JOURNEY_POSITION))
                     is_requested = pc.is_in(exposure_steps.column(DS), pa.array(self.days))
-                    step_writer.add(exposure_steps.filter(is_requested))
+                    step_writer.add(rows_where(exposure_steps, is_requested))
                     window_writer.add(cut_windows(chunk, position_N, self.dataset, self.window_steps, self.days))
                     if days != self.chunks[-1]:
                         queries.append(_summaries_after(chunk, computed, summaries.schema))

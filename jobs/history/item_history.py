@@ -9,7 +9,7 @@ from features.item_history import fold_item_history, history_columns
 from jobs.spark.partitions import commit_built_days
 from lakehouse.lake import DS, Lake
 from lakehouse.published_days import newest_fresh_day
-from lakehouse.reading import read_tables
+from lakehouse.reading import read_tables, rechunk
 from lakehouse.rows import arrow_schema
 from lakehouse.storage.data_files import store_file
 from lakehouse.storage.delta_table import DataFile
@@ -18,7 +18,7 @@ from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 from schemas.tables.item_history import item_history
 
-_ROWS_PER_READ = 65_536
+_ROWS_PER_READ, _ROWS_PER_FOLD = 65_536, 262_144
 
 
 def publish_item_history(
@@ -55,7 +55,8 @@ def _histories(
         for read_day in new_days:
             lake[EXPOSURES, dataset, read_day].require()
         partitions = [lake[EXPOSURES, dataset, read_day] for read_day in new_days]
-        exposures = read_tables(partitions, history_columns(dataset), _ROWS_PER_READ)
+        # The files of a small day are counted together.
+        exposures = rechunk(read_tables(partitions, history_columns(dataset), _ROWS_PER_READ), _ROWS_PER_FOLD)
         history, folded_to = fold_item_history(history, exposures, dataset, day), day
         yield day, history
 

@@ -1,6 +1,7 @@
 """The tables `steps` and `sequences` of a range of days, from exposures and the journeys before them."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from pyspark import SparkContext
 
@@ -24,20 +25,23 @@ def update_steps(
 ) -> None:
     """Build those partitions of the three tables that are not fresh, and print a line for each table."""
     history = lake.history_inputs(EXPOSURES, dataset, days)
-    if stale := stale_days(lake, ITEM_HISTORY, dataset, history, this_code=required_code):
-        publish_item_history(lake, dataset, stale, history, required_code)
-    _print_days(ITEM_HISTORY, dataset, days, len(stale))
     inputs = {
+        ITEM_HISTORY: history,
         STEPS: history,
         SEQUENCES: {day: history[day] | {"steps": str(window_steps)} for day in days},
     }
-    stale_tables = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
-    if stale := sorted({day for stale in stale_tables.values() for day in stale}):
+    stale = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
+    if any(stale.values()):
         lake.require_writable()
-        with opened(f"steps {dataset.name}") as spark:
-            build(spark, lake, dataset, stale, window_steps, inputs, required_code)
-    for table, stale in stale_tables.items():
-        _print_days(table, dataset, days, len(stale))
+    # The history of items needs no Spark: it is built while Spark starts.
+    with ThreadPoolExecutor(1) as pool:
+        items = pool.submit(publish_item_history, lake, dataset, stale[ITEM_HISTORY], history, required_code)
+        if stale_steps := sorted({*stale[STEPS], *stale[SEQUENCES]}):
+            with opened(f"steps {dataset.name}") as spark:
+                build(spark, lake, dataset, stale_steps, window_steps, inputs, required_code)
+        items.result()
+    for table in inputs:
+        _print_days(table, dataset, days, len(stale[table]))
 
 
 def build(

@@ -24,7 +24,7 @@ from jobs.raw.row_work import DS, row_schema
 from jobs.spark.blocks import Block, rows_by_kind
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
 from jobs.spark.partitions import DAYS_PER_WRITE
-from lakehouse.arrow_types import in_schema
+from lakehouse.arrow_types import in_schema, rows_where
 from lakehouse.storage.data_files import read_file
 from lakehouse.storage.delta_table import FilesByValue
 from lakehouse.storage.store_path import located
@@ -115,7 +115,7 @@ class BucketTables:
         published = pa.concat_tables([usable.schema.empty_table(), *self._published_rows(EXPOSURES, partition)])
         # A bucket's days may be shared by several tasks.
         published = published.filter(pa.array(self.partitions.numbers(published) == partition))
-        rows = pa.concat_tables([usable.filter(pc.is_in(usable.column(DS), value_set=dated)), published])
+        rows = pa.concat_tables([rows_where(usable, pc.is_in(usable.column(DS), value_set=dated)), published])
         return without_duplicates(rows, self.dataset)
 
     def _quarantine(self, rows: pa.Table, partition: int) -> pa.Table:
@@ -143,7 +143,7 @@ class BucketTables:
         for start in range(0, len(days), DAYS_PER_WRITE):
             chunk = days[start : start + DAYS_PER_WRITE]
             with BucketWriter(table, self.folders[table.name], partition % self.partitions.buckets) as writer:
-                part = rows.filter(pc.is_in(rows.column(DS), value_set=pa.array(chunk, pa.string())))
+                part = rows_where(rows, pc.is_in(rows.column(DS), value_set=pa.array(chunk, pa.string())))
                 for start in range(0, len(part), _ROWS_AT_ONCE):
                     writer.add(part.slice(start, _ROWS_AT_ONCE))
             stored += writer.stored

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from jobs.raw.fingerprints import is_outcome
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
 from jobs.raw.row_work import DS
-from lakehouse.arrow_types import stored_schema
+from lakehouse.arrow_types import rows_where, stored_schema
 from schemas.dataset import Dataset
 from schemas.tables.exposures import exposures
 from schemas.tables.quarantine import QUARANTINE_TABLE
@@ -34,7 +34,7 @@ def usable_rows(rows: pa.Table, dataset: Dataset) -> pa.Table:
     rows: with the columns of jobs.raw.row_work.row_schema.
     """
     schema = exposures_schema(dataset)
-    return rows.filter(is_usable(rows)).select(schema.names).cast(schema)
+    return rows_where(rows.select(schema.names), is_usable(rows)).cast(schema)
 
 
 def is_usable(rows: pa.Table) -> pa.ChunkedArray:
@@ -62,28 +62,24 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     row that is delivered again with its conversion replaces the earlier one. Further ties go to the larger values,
     column by column, so that every run keeps the same row.
     """
-    rows = usable.take(pa.array(_order(usable))).combine_chunks()
-    is_first_N = np.full(len(rows), True)
-    if len(rows):
-        # The identity has no nulls: a row with a null in it is quarantined. A day follows from its time.
-        is_first_N[1:] = False
-        for name in ("exposure_id", "exposed_at_ms", "user_id"):
-            column = rows.column(name)
-            is_first_N[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy()
-    if is_first_N.all():
-        return rows
-    first_N = np.flatnonzero(is_first_N)
-    row_N = first_N.copy()
+    order_N = _order(usable)
+    identity = usable.select(["exposure_id", "exposed_at_ms", "user_id"]).take(pa.array(order_N))
+    # The identity has no nulls: a row with a null in it is quarantined. A day follows from its time.
+    is_first_N = np.arange(len(order_N)) == 0
+    for column in identity.columns:
+        is_first_N[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy()
+    row_G = order_N[is_first_N]
     group_N = np.cumsum(is_first_N) - 1
     repeated_N = np.flatnonzero(np.bincount(group_N)[group_N] > 1)
-    copies = rows.take(pa.array(repeated_N)).append_column(_GROUP, pa.array(group_N[repeated_N]))
-    names = dict.fromkeys((*dataset.late_gains, *(column.name for column in exposures(dataset).columns)))
-    sort_keys = [(_GROUP, "ascending", "at_end"), *((name, "descending", "at_end") for name in names)]
-    best_first_N = repeated_N[pc.sort_indices(copies, sort_keys=sort_keys).to_numpy()]
-    group_of_best_N = group_N[best_first_N]
-    is_best_N = np.append(True, group_of_best_N[1:] != group_of_best_N[:-1])
-    row_N[group_of_best_N[is_best_N]] = best_first_N[is_best_N]
-    return rows.take(pa.array(row_N))
+    if len(repeated_N):
+        copies = usable.take(pa.array(order_N[repeated_N])).append_column(_GROUP, pa.array(group_N[repeated_N]))
+        names = dict.fromkeys((*dataset.late_gains, *(column.name for column in exposures(dataset).columns)))
+        sort_keys = [(_GROUP, "ascending", "at_end"), *((name, "descending", "at_end") for name in names)]
+        best_first_N = repeated_N[pc.sort_indices(copies, sort_keys=sort_keys).to_numpy()]
+        group_of_best_N = group_N[best_first_N]
+        is_best_N = np.append(True, group_of_best_N[1:] != group_of_best_N[:-1])
+        row_G[group_of_best_N[is_best_N]] = order_N[best_first_N[is_best_N]]
+    return usable.take(pa.array(row_G)).combine_chunks()
 
 
 def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Table:
@@ -104,6 +100,9 @@ def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Tabl
 def _order(usable: pa.Table) -> np.ndarray:
     """By day, user, time and exposure_id."""
     keys = [usable.column(name).to_numpy() for name in ("exposure_id", "exposed_at_ms")]
-    # Ranks sort texts as well as numbers, by bytes.
-    ranks = [pc.rank(usable.column(name), tiebreaker="dense").to_numpy() for name in ("user_id", DS)]
-    return np.lexsort((*keys, *ranks))
+    user_id, day = usable.column("user_id"), usable.column(DS).combine_chunks().dictionary_encode()
+    # Ranks sort texts by their bytes.
+    is_text = pa.types.is_string(user_id.type)
+    keys.append((pc.rank(user_id, tiebreaker="dense") if is_text else user_id).to_numpy())
+    rank_of_day = pc.rank(day.dictionary, tiebreaker="dense").to_numpy().astype(np.int32)
+    return np.lexsort((*keys, rank_of_day[day.indices.to_numpy()]))

@@ -27,6 +27,7 @@ from jobs.spark.blocks import Block, blocks_by_partition, rows_by_kind
 from jobs.spark.bucket_numbers import bucket_numbers
 from jobs.spark.partitions import FILES_PER_DAY
 from jobs.spark.progress import describe_job
+from lakehouse.arrow_types import rows_where
 from schemas.dataset import PARQUET, Dataset
 from schemas.days import UNDATED
 from schemas.errors import UserError
@@ -85,7 +86,7 @@ class NeededDays:
         is_needed = pc.is_in(day, value_set=pa.array([*self.days], pa.string()))
         if UNDATED in self.days:
             is_needed = pc.or_(is_needed, is_undated(day, self.span))
-        return rows.filter(is_needed)
+        return rows_where(rows, is_needed)
 
 
 NO_ROWS = NeededDays(frozenset(), ("", ""))

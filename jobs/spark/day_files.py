@@ -75,17 +75,19 @@ class DayFiles:
         to_write = len(rows) - len(rows) % self._rows_per_group if whole_groups_only else len(rows)
         if to_write:
             self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=self._rows_per_group)
-            rows = _copied([rows.slice(to_write)])  # a slice would keep the written rows in memory
+            # A slice would keep the written rows in memory.
+            rows = _copied([rows.slice(to_write)]) if to_write < len(rows) else rows.schema.empty_table()
         self._buffers[day] = [rows]
 
     def _writer(self, day: str, schema: pa.Schema) -> pq.ParquetWriter:
         if day not in self._writers:
             # Collecting the distinct values of a column of numbers takes longer than compressing it without them, and
-            # no reader skips row groups by the smallest value of a list.
+            # no reader skips row groups by the smallest value of a list or of a text, except by the user, who orders
+            # the rows.
             self._writers[day] = pq.ParquetWriter(
                 self._file(day), schema, compression="zstd", store_schema=False,
                 use_dictionary=[path for field in schema for path in _text_paths(field, field.name)],
-                write_statistics=[field.name for field in schema if not pa.types.is_nested(field.type)],
+                write_statistics=[f.name for f in schema if pa.types.is_primitive(f.type) or f.name == "user_id"],
             )  # fmt: skip
         return self._writers[day]
 

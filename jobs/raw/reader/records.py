@@ -63,6 +63,11 @@ class Block:
         """The number of bytes of the longest record."""
         return max(self.size, int(np.diff(self.starts).max(initial=0)))
 
+    @property
+    def smallest(self) -> int:
+        """The number of bytes of the shortest record, with its line end."""
+        return int(np.diff(self.starts).min(initial=self.starts[-1]))
+
     def records(self) -> list[bytes]:
         """The records without their line ends."""
         starts = self.starts.tolist()

@@ -42,9 +42,8 @@ def raw_records(block: Block) -> pa.Array:
     data, count = block.data, len(block)
     line_end = b"\r\n" if b"\r" in data else b"\n"
     has_last = data.endswith(line_end)
-    line_ends = data.count(line_end)
-    characters = {data.count(line_end[k : k + 1]) for k in range(len(line_end))}
-    if line_ends != count - (not has_last) or characters != {line_ends}:
+    line_ends = count - (not has_last)
+    if any(data.count(part) != line_ends for part in {line_end, b"\n", line_end[:1]}):
         return pa.array(block.records(), pa.binary())
     # Each record ends in the same way and has no line end in itself: all of them are removed in one step.
     offsets = block.starts - len(line_end) * np.minimum(np.arange(count + 1), line_ends)

@@ -69,13 +69,13 @@ def test_nor_in_the_pages_of_a_large_row_group(tmp_path, width):
     assert hashes(tmp_path / "pieces") == hashes(tmp_path / "whole")
 
 
-def test_text_has_a_dictionary_numbers_have_none_and_only_flat_columns_say_how_large_they_are(tmp_path):
+def test_text_has_a_dictionary_numbers_have_none_and_only_numbers_and_the_user_say_how_large_they_are(tmp_path):
     """Readers skip row groups by a user's id or a time; a dictionary of numbers costs more than it saves."""
     (file, *_) = written(tmp_path / "some", []).values()
     group = pq.ParquetFile(file).metadata.row_group(0)
     chunks = {group.column(k).path_in_schema: group.column(k) for k in range(group.num_columns)}
     assert {path for path, chunk in chunks.items() if chunk.has_dictionary_page} == {"text", "steps.list.element.name"}
-    assert {path for path, chunk in chunks.items() if chunk.is_stats_set} == {"user_id", "text"}
+    assert {path for path, chunk in chunks.items() if chunk.is_stats_set} == {"user_id"}
 
 
 def test_buffered_rows_keep_no_more_in_memory_than_themselves(tmp_path, monkeypatch):
