@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from lakehouse.lake import Partition
-from lakehouse.storage.data_files import DamagedFile, has_its_content
+from lakehouse.storage.data_files import DamagedFile, copy_removed, has_its_content
 
 _MEMORY = "2GB"  # DuckDB spills to disk beyond it
 
@@ -26,7 +26,7 @@ def open_view(*partitions: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     The macros sha2 and conv work like Spark's functions, so that `schemas.splits.split_sql` runs in both engines.
     What a caller creates in the connection should be temporary: the database outlives the connection.
 
-    Raises DamagedFile if a query fails and a file has other content than was stored.
+    Raises DamagedFile if a query fails because a file has other content than was stored.
     """
     try:
         rows = rows_sql(partitions) if len(partitions) == 1 else newest_rows_sql(partitions)
@@ -36,11 +36,18 @@ def open_view(*partitions: Partition) -> Iterator[duckdb.DuckDBPyConnection]:
     except duckdb.Error as error:
         if isinstance(error, duckdb.FatalException | duckdb.InternalException):  # the database answers nothing more
             _database.cache_clear()
-        for partition in partitions:
-            for file in partition.files():
+        if not isinstance(error, _NO_DAMAGE):
+            for file in (file for partition in partitions for file in partition.files()):
                 if not has_its_content(file):
-                    raise DamagedFile(file, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
+                    fault = f"cannot be read ({str(error).splitlines()[0][:100]})"
+                    if copy_removed(file):
+                        fault += "; this copy of an object has been removed, so run again"
+                    raise DamagedFile(file, fault) from error
         raise
+
+
+# Errors of a query or of the machine, whatever the files contain.
+_NO_DAMAGE = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.OutOfMemoryException)
 
 
 @cache

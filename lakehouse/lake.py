@@ -232,8 +232,10 @@ class Lake:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            obeys_conditions = is_local(probe) or probe.obeys_conditions()  # type: ignore[attr-defined]  # of StorePath
-            probe.unlink(missing_ok=True)
+            try:
+                obeys_conditions = is_local(probe) or probe.obeys_conditions()  # type: ignore[attr-defined]  # of StorePath
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write to the lake {self.root}: {error.strerror or error}; choose another folder with LAKE="

@@ -12,7 +12,8 @@ the best of the list; equal scores keep their order). For a user without weights
 column `fused_by` has the model, or `equal_weights`.
 
 --explored: rank each request by weights drawn from the box around its user's (equation 3), and write them to this file
-with their propensity, a row for each request. The same request gets the same weights again on the same day.
+with their propensity, a row for each request. The same request gets the same weights again, until the day is scored
+again with another model.
 
 Shapes: N candidates, I objectives.
 """
@@ -54,8 +55,7 @@ def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset, key: str = "
     predicted = [f"predicted_{name}" for name in names]
     if missing := sorted({"user_id", *predicted} - {*candidates.column_names}):
         raise UserError(f"the candidates lack the column {', '.join(missing)}: name the predictions like this")
-    if unnamed := candidates.column(list_column(candidates)).null_count:
-        raise UserError(f"{unnamed:,} candidates have no {list_column(candidates)}: give each the one it belongs to")
+    require_ids(candidates)
     try:
         columns = [candidates.column(name).cast(pa.float64()).to_numpy() for name in predicted]
         key_N = candidates.column(key).cast(weights.schema.field(key).type)
@@ -83,6 +83,20 @@ def list_column(candidates: pa.Table) -> str:
     return "request_id" if "request_id" in candidates.column_names else "user_id"
 
 
+def require_ids(candidates: pa.Table) -> None:
+    """Raise UserError if an id is missing or neither a text nor a whole number, or a request belongs to two users."""
+    names = list(dict.fromkeys((list_column(candidates), "user_id")))
+    for name in names:
+        ids = candidates.column(name)
+        if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type)):
+            raise UserError(f"the column {name} of the candidates is {ids.type}: write it as text or whole numbers")
+        if ids.null_count:
+            raise UserError(f"{ids.null_count:,} candidates have no {name}: give each the one it belongs to")
+    lists = candidates.select(names).group_by(names, use_threads=False).aggregate([])
+    if len(lists) > pc.count_distinct(lists.column(names[0])).as_py():
+        raise UserError("a request_id of the candidates belongs to two users: give every request its own")
+
+
 def _weights(
     weights: pa.Table, columns: Iterable[str], row_N: npt.NDArray[np.int64], is_known_N: npt.NDArray[np.bool_],
     equal_I: Floats,
@@ -107,12 +121,13 @@ def _ranks(list_id: pa.ChunkedArray, score_N: Floats) -> npt.NDArray[np.int64]:
 
 def explored(candidates: pa.Table, weights: pa.Table, dataset: Dataset, day: str) -> tuple[pa.Table, pa.Table]:
     """The candidates ranked by weights drawn for each request, and these weights (explored_weights)."""
-    if "request_id" not in candidates.column_names:
-        raise UserError("the candidates lack the column request_id: weights are drawn for each request")
+    if missing := sorted({"request_id", "user_id"} - {*candidates.column_names}):
+        raise UserError(f"the candidates lack the column {', '.join(missing)}: weights are drawn for each request")
+    require_ids(candidates)
     try:
         user_id = candidates.column("user_id").cast(weights.schema.field("user_id").type)
-    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"the candidates lack a user_id of the lake's type: {error}") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"the candidates have user_ids of another type than the lake: {error}") from error
     requests = pa.table({"request_id": candidates.column("request_id"), "user_id": user_id})
     drawn = explored_weights(requests, weights, dataset, day)
     return fuse(candidates, drawn, dataset, key="request_id"), drawn
@@ -126,7 +141,10 @@ def main() -> None:
     args = parser.parse_args()
     lake, dataset, day = lake_of(args), dataset_of(args), checked_day(args.day)
     partition = lake[FUSION_WEIGHTS, dataset, day]
-    partition.require()
+    if not partition.require().rows:
+        raise UserError(f"{partition.path} has no users: score a day with journeys (mtorl_nightly_{dataset.name})")
+    if args.explored and args.explored.resolve() in (args.out.resolve(), args.candidates.resolve()):
+        raise UserError(f"--explored {args.explored} is also another file of this command: choose another name")
     candidates = read_candidate_file(args.candidates)
     names = [f(o.name) for f in (power_column, bias_column) for o in dataset.objectives]
     weights = pa.concat_tables(read_tables([partition], ["user_id", *names, "half_width", "model_version"]))

@@ -9,7 +9,7 @@ in turn. So seeds differ in users, luck and training. All strategies of a seed s
 
 --methods: table 3 of the paper, in which each of these methods spends the budget by the published rule: the users with
 the highest predicted reward, each in a channel drawn from the averaged policy. A method that predicts no gains takes
-users at random. Only MTORL, the control strategies of that table and these methods run.
+users at random. Only these methods, MTORL and a few controls run, unless --only names others.
 
 Writes FOLDER/comparison.jsonl, one line per campaign as soon as it ends. Another start with the same settings and code
 repeats the trainings, which give the same models, and continues after the last campaign. Then it writes FOLDER's table
@@ -46,7 +46,7 @@ from simulation.strategies import BoostingGainPairs, BoostingPairs, BoostingRank
 RUNS = "comparison.jsonl"
 HEADLINE_SHARE = 0.2
 CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Next to the methods of --methods: MTORL's two strategies, and controls without a model.
+# Next to the methods of --methods: MTORL by its own rule and by the taste filter, and controls without a model.
 TABLE_3 = (FIRST, "MTORL as published", "records in pairs", "popularity", "random", ORACLE)
 _MINIMUMS = {"users": 1, "seeds": 2, "curve_seeds": 1, "rounds": 1, "training_users": 100, "trainings": 1}
 

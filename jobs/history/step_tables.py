@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 from pyspark import SparkContext
 
@@ -33,12 +34,13 @@ def update_steps(
     stale = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
     if any(stale.values()):
         lake.require_writable()
-    # The history of items needs no Spark: it is built while Spark starts.
-    with ThreadPoolExecutor(1) as pool:
+    stale_steps = sorted({*stale[STEPS], *stale[SEQUENCES]})
+    # The history of items needs no Spark: it is built while Spark's workers are busy. The thread starts after Java,
+    # because a process with threads may hang when it starts another one.
+    with opened(f"steps {dataset.name}") if stale_steps else nullcontext() as spark, ThreadPoolExecutor(1) as pool:
         items = pool.submit(publish_item_history, lake, dataset, stale[ITEM_HISTORY], history, required_code)
-        if stale_steps := sorted({*stale[STEPS], *stale[SEQUENCES]}):
-            with opened(f"steps {dataset.name}") as spark:
-                build(spark, lake, dataset, stale_steps, window_steps, inputs, required_code)
+        if spark is not None:
+            build(spark, lake, dataset, stale_steps, window_steps, inputs, required_code)
         items.result()
     for table in inputs:
         _print_days(table, dataset, days, len(stale[table]))

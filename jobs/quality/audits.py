@@ -67,8 +67,8 @@ def audit_partition(
         content.facts.append(unreadable_fact(str(error)))
     except duckdb.Error as error:
         raise UserError(
-            f"cannot audit {table_name}/{dataset.name}/{day}, though its own files are whole: {_first_line(error)} (a "
-            "rule of its contract that DuckDB cannot compute, or another partition)"
+            f"cannot audit {table_name}/{dataset.name}/{day}, though its files are as stored: {_first_line(error)} "
+            "(a rule of its contract that DuckDB cannot compute, or another partition)"
         ) from error
     if content.rows == 0 and table_name != QUARANTINE:
         content.notes.append("No rows: the rules about rows were not evaluated.")

@@ -18,7 +18,9 @@ from lakehouse.storage.scratch import scratch_folder, work_folder
 from schemas.errors import UserError
 
 COPIES = "files"  # the scratch folder of copies of remote files
-_HASH_DIGITS = 32
+_HASH_DIGITS = 40
+_FORMER_DIGITS = 32  # of names that were made from the rows alone
+_FORMER_NAME = "was stored by an earlier version of this project: fill a new lake from the raw log"
 
 
 class DamagedFile(UserError):
@@ -51,12 +53,15 @@ def store_table(folder: Path, partition: str, rows: pa.Table) -> DataFile:
 def _is_stored(target: Path) -> bool:
     """Whether the file is stored with its content, and vacuum spares it until it is committed.
 
-    An object is always stored again: to read it takes as long.
+    An object is always stored again: to compare it takes as long as to store it.
     """
-    if not is_local(target) or not target.exists():
-        return False
-    os.utime(target)  # vacuum removes only files that were not used for days
-    return has_its_content(target)
+    try:
+        if is_local(target):
+            os.utime(target)  # vacuum removes only files that were not used for days
+            return has_its_content(target)
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def has_its_content(file: Path) -> bool:
@@ -86,7 +91,20 @@ def file_fault(folder: Path, file: DataFile) -> str:
         return "is missing"
     if size != file.size:
         return f"has {size:,} bytes instead of {file.size:,}"
-    return "" if is_whole else "has other content than was stored"
+    return "" if is_whole else _other_content(stored)
+
+
+def _other_content(stored: Path) -> str:
+    is_former = len(_digest_in(stored)) == _FORMER_DIGITS
+    return _FORMER_NAME if is_former else "has other content than was stored"
+
+
+def copy_removed(file: Path) -> bool:
+    """Remove a file that is a copy of an object, so that the next run fetches it again; whether it was one."""
+    is_copy = scratch_folder(COPIES) in file.parents
+    if is_copy:
+        file.unlink(missing_ok=True)
+    return is_copy
 
 
 def local_file(folder: Path, file: DataFile) -> Path:
@@ -104,7 +122,7 @@ def local_file(folder: Path, file: DataFile) -> Path:
             with replacing(copy) as fetched:
                 stored.download(fetched)  # type: ignore[attr-defined]  # of StorePath
                 if _digest_of(fetched) != _digest_in(stored):
-                    raise DamagedFile(stored, "has other content than was stored")
+                    raise DamagedFile(stored, _other_content(stored))
         except FileNotFoundError as error:
             raise DamagedFile(stored, "is missing") from error
     return copy
@@ -119,7 +137,7 @@ def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None
 def read_column(folder: Path, file: DataFile, column: str) -> pa.ChunkedArray:
     """A column of a stored file. If an object has no copy on this machine, only the bytes of this column are fetched.
 
-    Raises DamagedFile as read_file does; the hash of such an object is not compared.
+    Raises DamagedFile if it is missing or cannot be decoded. Neither size nor hash of such an object is compared.
     """
     is_here = is_local(folder) or _is_whole(_copy_of(folder, file), file)
     with open_parquet(local_file(folder, file) if is_here else folder / file.path) as opened:
@@ -140,9 +158,10 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """A stored file. Raises DamagedFile if it is missing, or if a part that is read cannot be decoded."""
     try:
         source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
-        with source as readable, pq.ParquetFile(readable) as file:
-            yield file
     except FileNotFoundError as error:
         raise DamagedFile(path, "is missing") from error
+    try:
+        with source as readable, pq.ParquetFile(readable) as file:
+            yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error

@@ -1,10 +1,10 @@
 """The gate: the day's challenger becomes champion if it is not worse and its policy passes its audit.
 
-For each head, the log losses of challenger and champion are compared on the validation users of the latest days. The
-head is not worse if the difference (challenger - champion) is at most 0. It is also not worse if the difference is
-within the margin and the upper end of its 95 % interval over users is within three margins. A limit of one margin for
-the upper end would refuse nearly every challenger until there are thousands of validation users (docs/daily.md has
-figures). With too few users for an interval, only the difference counts.
+For each head, the log losses of challenger and champion are compared on the validation users of the latest days, of a
+large log on a part of them (panel.py). The head is not worse if the difference (challenger - champion) is at most 0. It
+is also not worse if the difference is within the margin and the upper end of its 95 % interval over users is within
+three margins. A limit of one margin for the upper end would refuse nearly every challenger until there are thousands of
+validation users (docs/daily.md has figures). With too few users for an interval, only the difference counts.
 
 Many days may each be a little worse. Therefore the challenger is also compared with the last full training that became
 champion, and once a week the champion with trees fitted on the latest days, which does not change the decision
@@ -122,7 +122,8 @@ def _checks(
     known = read_propensities(lake[EXPOSURES, dataset, d] for d in days[-gate.days :] if recommends)
     has_propensities = len(known.exposure_D) > 0
     latest = days[-gate.days :]
-    parts = panel(lake, dataset, models[0], latest, VALIDATION, gate.windows)
+    # The basis is decided on the same predictions. Its labels with propensities are few, so all users are read for it.
+    parts = None if has_propensities else panel(lake, dataset, models[0], latest, VALIDATION, gate.windows)
     compared = compare(lake, dataset, *models, latest, VALIDATION, cutoff, with_features=has_propensities, parts=parts)
     if compared is None:
         reason = "no validation user has a label on the latest days, so the models cannot be compared"
@@ -158,7 +159,7 @@ def _checks(
     model = models[0] if is_refused else models[1]
     if _is_late(dataset):  # the first gain of the latest days is not yet known, so older days are read
         known_days = [d for d in days if d <= day_plus(day, -dataset.outcome_days)][-gate.days :]
-        basis = basis_on_validation_users(lake, dataset, model, known_days, cutoff, parts)
+        basis = basis_on_validation_users(lake, dataset, model, known_days, cutoff)
     else:
         labels = compared.base if is_refused else compared.candidate
         labels = labels._replace(feature_NF=compared.base.feature_NF)

@@ -10,7 +10,7 @@ Delta-OPE: off-policy estimation with pairs of policies, arXiv 2405.10024).
 Where the log does not identify it, the basis is IMITATION.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,21 +57,17 @@ def drawn_labels(labels: LabelPredictions, known: Propensities) -> Drawn | None:
 
 
 def basis_on_validation_users(
-    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff | None = None,
-    parts: Container[str] | None = None,
-) -> BasisDecision:  # fmt: skip
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], cutoff: LabelCutoff | None = None
+) -> BasisDecision:
     """decide_basis on the windows of the validation users of these days.
 
     Only the last MOST_DAYS of the days are read, because their labels stay in memory. cutoff: as in predict_labels.
-    parts: see window_parts.
     """
     days = days[-MOST_DAYS:]
     known = read_propensities(lake[EXPOSURES, dataset, day] for day in days)
     if not len(known.exposure_D):
         return decide_basis(model, None)  # nothing has to be predicted
-    windows = split_windows(
-        lake, dataset, days, VALIDATION, model.encoder(dataset), with_times=cutoff is not None, parts=parts
-    )
+    windows = split_windows(lake, dataset, days, VALIDATION, model.encoder(dataset), with_times=cutoff is not None)
     predicted = labels_of_each([model], windows, dataset, cutoff, with_features=True)
     return decide_basis(model, drawn_labels(predicted[0], known) if predicted else None)
 

@@ -17,14 +17,19 @@ from schemas.dataset import Dataset
 from schemas.splits import SHARES
 
 
-def panel(lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], split: str, windows: int) -> frozenset[str]:
-    """Parts whose users of the split have about `windows` windows in these days; all parts if all have fewer.
+def panel(
+    lake: Lake, dataset: Dataset, model: Method, days: Sequence[str], split: str, windows: int
+) -> frozenset[str] | None:
+    """Parts whose users of the split have at least about `windows` windows in these days; None for all parts.
 
-    They depend on the last day, so that other users decide on the next one.
+    One part is the least: an eighth of the users. Every last day has other parts, so that the same users do not decide
+    every night.
     """
     source = source_of(model)
     parts = sorted(source.parts(lake, dataset, days))
     expected = SHARES[split] * sum(source.windows(lake, dataset, day) for day in days)
-    count = math.ceil(len(parts) * min(windows / max(expected, 1.0), 1.0))
+    count = math.ceil(len(parts) * windows / max(expected, 1.0))
+    if count >= len(parts):
+        return None
     rng = np.random.default_rng(list(hashlib.sha256(f"panel {dataset.name} {max(days, default='')}".encode()).digest()))
     return frozenset(parts[number] for number in rng.permutation(len(parts))[:count])

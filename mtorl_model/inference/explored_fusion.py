@@ -15,24 +15,20 @@ from mtorl_model.methods.unified_rl.box import Box
 from mtorl_model.methods.unified_rl.exploration import explore
 from mtorl_model.methods.unified_rl.fusion import action_of, biases_of, powers_of
 from schemas.dataset import Dataset
-from schemas.errors import UserError
 from schemas.tables.candidates.fusion_weights import bias_column, power_column
 
 Floats = npt.NDArray[np.float64]
 
 
 def explored_weights(requests: pa.Table, weights: pa.Table, dataset: Dataset, day: str) -> pa.Table:
-    """A row for each request of a user with weights: the columns of `fusion_exposures` without number and reward.
+    """A row for each request of a user with weights: request_id, user_id, the weights that are served, the user's own
+    weights at the centre of the box (`behaviour_...`, as in `fusion_exposures`), half_width, propensity, model_version
+    and day.
 
-    requests: request_id, user_id, a row for each candidate. weights: rows of `fusion_weights`. The served weights are
-    those of power_ and bias_; the user's own, at the centre of the box, those of behaviour_. Raises UserError if
-    weights are missing or a request belongs to two users.
+    requests: request_id, user_id, a row for each candidate; a request has one user. weights: rows of `fusion_weights`,
+    at least one.
     """
-    if not len(weights):
-        raise UserError("there are no weights to explore around: score a day with --method unified_rl first")
     requests = requests.group_by(["request_id", "user_id"], use_threads=False).aggregate([])
-    if len(requests) > pc.count_distinct(requests.column("request_id")).as_py():
-        raise UserError("a request_id of the candidates belongs to two users: give every request its own")
     row_N = pc.index_in(requests.column("user_id"), value_set=weights.column("user_id").combine_chunks())
     requests, row_N = requests.filter(row_N.is_valid()), row_N.drop_null()
     weights = weights.take(row_N)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 from text_lake import publish_text
 
@@ -10,7 +11,8 @@ from lakehouse import lineage
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import read_tables
-from lakehouse.storage.data_files import DamagedFile, file_fault
+from lakehouse.storage.data_files import COPIES, DamagedFile, file_fault
+from lakehouse.storage.scratch import scratch_folder
 
 
 def cut(file: Path) -> None:
@@ -98,3 +100,31 @@ def test_a_damaged_object_is_one_line(bucket, fault):
     stored.unlink() if fault == "missing" else stored.write_bytes(b"x" * file.size)
     with pytest.raises(DamagedFile, match=f"{fault}.*: make verify"):
         partition.read()
+
+
+def test_a_faulty_query_on_a_damaged_file_names_the_query(partition):
+    alter(partition.files()[0])
+    with pytest.raises(duckdb.BinderException, match="nope"), open_view(partition) as connection:
+        connection.execute('SELECT nope FROM "partition"')
+
+
+def test_a_file_of_an_earlier_version_says_what_to_do(partition):
+    file = partition.data_files()[0]
+    stem, _, digest = Path(file.path).stem.rpartition("-")
+    former = file._replace(path=f"{Path(file.path).parent}/{stem}-{digest[:32]}.parquet")
+    folder = partition.lake.table("exposures", "shop")
+    (folder / file.path).rename(folder / former.path)
+    assert file_fault(folder, former).startswith("was stored by an earlier version of this project: fill a new lake")
+
+
+def test_a_damaged_copy_of_an_object_is_removed(partition, monkeypatch):
+    """So the next run fetches it again."""
+    file = partition.files()[0]
+    copy = scratch_folder(COPIES) / "table" / file.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(file.read_bytes())
+    alter(copy)
+    monkeypatch.setattr(Partition, "files", lambda _: [copy])
+    with pytest.raises(DamagedFile, match="this copy of an object has been removed, so run again"):
+        duckdb_rows(partition)
+    assert not copy.exists()

@@ -345,7 +345,7 @@ def test_a_late_first_gain_is_valued_on_days_whose_gains_are_known(lake, monkeyp
     """The labels of the latest days are not: on them, the value would never be identified."""
     calls = []
 
-    def on_validation_users(lake, dataset, model, days, cutoff, parts):
+    def on_validation_users(lake, dataset, model, days, cutoff):
         calls.append(list(days))
         return BasisDecision(CONSTANT, "by the test")
 

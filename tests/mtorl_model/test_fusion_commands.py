@@ -206,8 +206,12 @@ def test_explored_weights_rank_the_candidates_of_their_request() -> None:
         fuse.explored(two_users, weights, CRITEO, "2026-03-01")
     with pytest.raises(UserError, match="lack the column request_id"):
         fuse.explored(candidates.drop_columns("request_id"), weights, CRITEO, "2026-03-01")
-    with pytest.raises(UserError, match="no weights to explore around"):
-        fuse.explored(candidates, weights.slice(0, 0), CRITEO, "2026-03-01")
+    without = candidates.set_column(0, "request_id", pa.array([1, None, 2, 2, 3]))
+    with pytest.raises(UserError, match="1 candidates have no request_id"):
+        fuse.explored(without, weights, CRITEO, "2026-03-01")
+    coded = candidates.set_column(0, "request_id", pa.array([1, 1, 2, 2, 3]).dictionary_encode())
+    with pytest.raises(UserError, match=r"request_id of the candidates is dictionary.*: write it as text"):
+        fuse.explored(coded, weights, CRITEO, "2026-03-01")
 
 
 def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
@@ -226,6 +230,9 @@ def test_fuse_refuses_candidates_that_it_cannot_rank() -> None:
         "user_id": [1, 1], "request_id": ["a", None], "predicted_click": [0.5, 0.5], "predicted_conversion": [0.1, 0.1],
     })  # fmt: skip
     with pytest.raises(UserError, match="1 candidates have no request_id"):
+        fuse.fuse(rows_of, weights, CRITEO)
+    rows_of = rows_of.set_column(0, "user_id", pa.array([1, 2])).set_column(1, "request_id", pa.array(["a", "a"]))
+    with pytest.raises(UserError, match="belongs to two users"):  # else their candidates would be ranked together
         fuse.fuse(rows_of, weights, CRITEO)
 
 

@@ -3,6 +3,7 @@
 Shapes: W windows, L = n positions, M steps.
 """
 
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -84,8 +85,8 @@ def draw_windows(
 ) -> pa.Table:  # fmt: skip
     """Random windows of training users as padded lists. quotas: by day, how many to draw, if the day has as many.
 
-    They are drawn from as few parts as have enough of them. A part has a random share of the users, so the steps of the
-    other parts, most of a large day, need not be read.
+    They are drawn from as few parts of each day as have enough of them (enough_parts). A part has a random share of the
+    users, so the steps of the other parts, most of a large day, need not be read.
     """
     days = sorted(quotas)
     if not days:
@@ -106,18 +107,27 @@ def draw_windows(
 
 
 def enough_parts(parts: Sequence[WindowPart], quotas: Mapping[str, int], rng: np.random.Generator) -> list[WindowPart]:
-    """For each day its windows in as few parts as have its quota; parts come in random order, the same for all days."""
-    missing = dict(quotas)
-    chosen = []
-    for number in rng.permutation(len(parts)):
-        part, windows = parts[number]
-        days = pa.array([day for day in missing if missing[day] > 0], pa.string())
-        needed = windows.filter(pc.is_in(windows.column(DS), value_set=days))
-        for row in pc.value_counts(needed.column(DS)).to_pylist():
-            missing[row["values"]] -= row["counts"]
-        if len(needed):
-            chosen.append(WindowPart(part, needed))
-    return chosen
+    """For each day its windows in as few parts as have its quota; every day has other parts.
+
+    A part is chosen with a probability in proportion to its windows. So if one part is enough for a day, every window
+    of the day is drawn with the same probability, also those of a part with very active users.
+    """
+    chosen: dict[str, set[str]] = {part: set() for part, _ in parts}
+    counts = [Counter(windows.column(DS).to_pylist()) for _, windows in parts]
+    for day, missing in sorted(quotas.items()):
+        windows_P = np.array([count[day] for count in counts], dtype=float)
+        if missing <= 0 or not windows_P.any():
+            continue
+        order = rng.choice(len(parts), np.count_nonzero(windows_P), replace=False, p=windows_P / windows_P.sum())
+        needed = 1 + int(np.searchsorted(np.cumsum(windows_P[order]), missing))
+        for number in order[:needed]:
+            chosen[parts[number].part].add(day)
+    needed_parts = []
+    for part, windows in parts:
+        if chosen[part]:
+            is_chosen = pc.is_in(windows.column(DS), value_set=pa.array(sorted(chosen[part]), pa.string()))
+            needed_parts.append(WindowPart(part, windows.filter(is_chosen)))
+    return needed_parts
 
 
 def no_windows(dataset: Dataset, columns: Iterable[str]) -> pa.Table:
