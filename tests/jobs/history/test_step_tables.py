@@ -1,30 +1,51 @@
-"""The tables `steps` and `sequences` of a lake that Spark has built."""
+"""The history of items is built beside Spark: a failure of either is the error of the job."""
 
-from in_process import Jobs
-from shop import SHOP, sent, write_file
+from contextlib import contextmanager
+from types import SimpleNamespace
 
-import schemas.dataset
-from jobs.quality.audits import audit_partition
-from jobs.quality.partition_counts import misplaced_rows
-from lakehouse.lake import Lake
+import pytest
 
-DAYS = ["2024-05-01", "2024-05-02"]
-CUSTOMERS = ["b", "a", "ab", "a b", "B", "10", "9", "-1", "é", "z", "ß", "\ue000", "\U0001f600"]
+from jobs.history import step_tables
+from jobs.history.step_tables import update_steps
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+
+DAY = "2026-03-01"
 
 
-def test_rows_of_users_with_text_ids_are_in_the_order_of_exposures(spark, tmp_path, monkeypatch):
-    monkeypatch.setattr(schemas.dataset, "_registry", lambda: {"shop": SHOP})
-    jobs = Jobs(spark, Lake(tmp_path / "lake"), "shop", monkeypatch)
-    for day in DAYS:
-        rows = [sent(customer, day, hour, medium=medium) for customer in CUSTOMERS for hour in (9, 7)
-                for medium in ("sms", "mail")]  # fmt: skip
-        write_file(tmp_path / "raw", day, rows)
-    jobs.ok("build_exposures", "--raw", str(tmp_path / "raw"))
-    jobs.ok("build_sequences")
-    for day in DAYS:
-        exposures, steps = (jobs.lake[table, "shop", day] for table in ("exposures", "steps"))
-        assert len(exposures.files()) == len(steps.files()) == 2
-        assert misplaced_rows(steps, exposures) == 0
-        assert steps.manifest.rows == 4 * len(CUSTOMERS)
-        audit = audit_partition(jobs.lake, "sequences", SHOP, day)
-        assert [outcome.name for outcome in audit.failed if outcome.severity == "critical"] == []
+@pytest.fixture
+def started(monkeypatch) -> list[str]:
+    """What update_steps starts, in this order; all of a day is stale."""
+    events: list[str] = []
+    monkeypatch.setattr(step_tables, "stale_days", lambda *_, **__: [DAY])
+    monkeypatch.setattr(step_tables, "publish_item_history", lambda *_: events.append("items"))
+    monkeypatch.setattr(step_tables, "build", lambda *_: events.append("steps"))
+    return events
+
+
+def update(started: list[str]) -> None:
+    @contextmanager
+    def opened(_: str):
+        started.append("Spark")
+        yield object()
+
+    lake = SimpleNamespace(history_inputs=lambda *_: {DAY: {}}, require_writable=lambda: None)
+    update_steps(lake, get_dataset("criteo"), [DAY], 20, None, opened)
+
+
+def test_both_are_built_after_spark_has_started(started, capsys):
+    update(started)
+    assert started[0] == "Spark"
+    assert set(started[1:]) == {"items", "steps"}
+    assert capsys.readouterr().out.count("1 days built") == 3
+
+
+@pytest.mark.parametrize("failing", ["publish_item_history", "build"])
+def test_a_failure_of_one_is_the_error_of_the_job_and_the_other_ends(started, monkeypatch, failing):
+    def fail(*_: object) -> None:
+        raise UserError("exposures failed their audit")
+
+    monkeypatch.setattr(step_tables, failing, fail)
+    with pytest.raises(UserError, match="exposures failed their audit"):
+        update(started)
+    assert started == ["Spark", "steps" if failing == "publish_item_history" else "items"]
