@@ -147,7 +147,8 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mtorl"  # the same rows give the same file
+    # The same rows give the same file, whatever was drawn before in this process.
+    matplotlib.rcParams |= {"svg.hashsalt": "mtorl", "svg.fonttype": "path"}
     from matplotlib import pyplot
 
     return pyplot

@@ -75,6 +75,6 @@ def test_every_variant_has_its_figures_and_the_page_its_table(parts, untrained, 
         "weights": {"long_view": 1.0}, "off_policy": {"identified": False, "why": "no propensities"},
     }  # fmt: skip
     (tmp_path / "fusion.json").write_text(json.dumps(study))
-    page = "\n".join(_fusion(tmp_path / "fusion.json"))
+    page = "\n".join(_fusion(json.loads((tmp_path / "fusion.json").read_text())))
     assert "| unified rl |" in page
     assert "not identified: no propensities" in page
