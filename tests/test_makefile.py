@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, Checkout, make_checkout
 
+pytestmark = pytest.mark.slow(0.3)  # starts make
+
 HISTORY = [
     "build_exposures", "audit_table", "build_journeys", "audit_table", "build_sequences", "build_feature_spec",
     "audit_table", "audit_table", "train", "evaluate",

@@ -7,6 +7,8 @@ import pytest
 from benchmarks.measure import Cost, Spread, measure, measure_in_turn, ratio, total
 from schemas.errors import UserError
 
+pytestmark = pytest.mark.slow(0.3)  # starts processes
+
 MIB = 2**20
 # A child holds 200 MiB until it has used 0.8 s of processor time, while its parent holds 100 MiB.
 FAMILY = """

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
+pytestmark = pytest.mark.slow(0.3)  # starts processes
+
 TOOLS = [
     "bash",
     "dirname",

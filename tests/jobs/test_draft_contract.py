@@ -12,6 +12,8 @@ from jobs.raw.contract_sql import evaluate
 from schemas.dataset import RESERVED_COLUMNS, Dataset
 from schemas.errors import UserError
 
+pytestmark = pytest.mark.slow(0.3)  # drafts contracts of files
+
 LOG = "customer,sent_at,medium,opened\n" + "".join(
     f"c{k % 30},{1_711_833_300 + k},{('mail', 'sms')[k % 2]},{int(k % 7 == 0)}\n" for k in range(100)
 )

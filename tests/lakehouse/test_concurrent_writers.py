@@ -12,6 +12,8 @@ from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import table_version
 from schemas.days import days_between
 
+pytestmark = pytest.mark.lake
+
 DAYS = days_between("2022-05-01", "2022-05-06")
 SPAWN = multiprocessing.get_context("spawn")
 

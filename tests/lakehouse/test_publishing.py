@@ -28,6 +28,8 @@ from lakehouse.storage.scratch import work_folder
 from schemas.days import UNDATED, checked_day, days_between
 from schemas.errors import UserError
 
+pytestmark = pytest.mark.lake
+
 DAY, NEXT = "2022-05-01", "2022-05-02"
 
 

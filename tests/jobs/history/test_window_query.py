@@ -11,6 +11,8 @@ from random_exposures import random_exposures
 from mtorl_model.data.windows.reading import read_windows
 from schemas.dataset import get_dataset
 
+pytestmark = pytest.mark.lake
+
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "architecture.md"
 
 

@@ -37,6 +37,8 @@ from schemas.days import UNDATED, day_plus
 from schemas.errors import NothingToDo, UserError
 from schemas.tables.prequential import labels_of_new_channels
 
+pytestmark = pytest.mark.lake
+
 EVIL = "</style></svg><script>alert(1)</script>\"'&{{ 7 * 7 }}"
 
 

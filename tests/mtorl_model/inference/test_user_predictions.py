@@ -42,6 +42,8 @@ from mtorl_model.methods.mtorl.method import MTORL
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
+pytestmark = pytest.mark.lake
+
 TOY = toy_dataset()
 DAY = "2024-01-02"
 TAU = 0.5

@@ -54,7 +54,7 @@ def test_every_day_has_other_parts():
 
 
 def test_every_window_of_a_day_is_drawn_with_the_same_probability_in_parts_of_any_size():
-    sizes, quota, draws = [100] * 7 + [1_000], 50, 4_000
+    sizes, quota, draws = [100] * 7 + [1_000], 50, 1_000
     parts = parts_of([[size] for size in sizes])
     rng = np.random.default_rng(0)
     read = Counter(part.part for _ in range(draws) for part in enough_parts(parts, {DAYS[0]: quota}, rng))

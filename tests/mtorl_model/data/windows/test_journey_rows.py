@@ -13,6 +13,8 @@ from schemas.dataset import get_dataset
 from schemas.errors import UserError
 from schemas.tables.feature_spec import FeatureSpec
 
+pytestmark = pytest.mark.lake
+
 KUAIRAND = get_dataset("kuairand")
 DAYS = ("2022-04-10", "2022-04-11", "2022-04-12", "2022-04-13")
 LAST = DAYS[-1]

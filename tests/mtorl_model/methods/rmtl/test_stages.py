@@ -67,6 +67,7 @@ def test_a_label_that_may_still_change_costs_minus_log_of_1_minus_m_p() -> None:
     np.testing.assert_allclose(rewards(p_NT.detach(), batch)[:, 1], [np.log(0.75), np.log(0.75), 0.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_rate_of_late_gains_from_the_share_that_is_known() -> None:
     """Half of the labels will be 1, and 40 % of these are known so far."""
     rng, rows = np.random.default_rng(0), 4000
