@@ -75,13 +75,14 @@ class S3Server:
             f"-s3.config={config}", "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
             "-volume.preStopSeconds=0", *(f"-{name}={port}" for name, port in self.ports.items()),
         ]  # fmt: skip
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
         deadline = time.monotonic() + READY_LIMIT_S
         while not self._answers():
-            assert self.process.poll() is None, f"the S3 server has ended: see {self.folder / 'log'}"
+            # The server ends if a connection of another process has one of its ports, which it gives back soon.
+            if self.process is None or self.process.poll() is not None:
+                with (self.folder / "log").open("ab") as log:
+                    self.process = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    )
             assert time.monotonic() < deadline, f"the S3 server does not answer: see {self.folder / 'log'}"
             time.sleep(0.2)
 

@@ -218,6 +218,7 @@ class TestOnAServer:
         )
         writer.start()
         while not started.exists():
+            assert writer.exitcode is None, "the writer ended before it had published an edition"
             time.sleep(0.1)
         time.sleep(1)
         s3_server.kill()

@@ -252,7 +252,7 @@ def test_a_rule_that_duckdb_cannot_compute_does_not_fail_the_audit(lake):
     contract = get_dataset("criteo")
     audited(lake, "criteo", "exposures")
     broken = replace(contract, quality=replace(contract.quality, rows=(RowRule("holds", "clikc = 1", "x"),)))
-    with pytest.raises(UserError, match=f"cannot audit exposures/criteo/{DAY}, though its own files.*clikc"):
+    with pytest.raises(UserError, match=f"cannot audit exposures/criteo/{DAY}, though its files.*clikc"):
         audit_partition(lake, "exposures", broken, DAY)
 
 
