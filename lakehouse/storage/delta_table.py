@@ -185,7 +185,10 @@ def _committed(folder: Path, column: str, new_files: FilesByValue, schema: Schem
             )  # fmt: skip
     except CommitFailedError:
         return False
-    except DeltaError as error:  # the first commit of a table: another run has created it
+    except DeltaError as error:
+        if "object store" in str(error):  # deltalake's other requests raise OSError if the store does not answer
+            raise OSError(str(error)) from error
+        # The first commit of a table: another run has created it.
         if opened is not None or "already exists" not in str(error):
             raise
         return False

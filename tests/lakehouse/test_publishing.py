@@ -335,3 +335,16 @@ def test_days_between():
     assert days_between("2024-02-28", "2024-03-01") == ["2024-02-28", "2024-02-29", "2024-03-01"]
     with pytest.raises(UserError, match="the range of days is empty"):
         days_between("2024-03-01", "2024-02-28")
+
+
+def test_a_store_that_fails_during_a_commit_is_an_error_of_the_system(tmp_path, monkeypatch):
+    """Of a bucket it becomes one line (store_errors); deltalake has another class for it than for other requests."""
+    lake = Lake(tmp_path)
+    publish(lake, "a")
+
+    def fail(*_: object, **__: object) -> None:
+        raise DeltaError("Generic DeltaTable error: Error interacting with object store: error sending request")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    with pytest.raises(OSError, match="interacting with object store"):
+        publish(lake, "b")
