@@ -147,7 +147,7 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
-    # The same rows give the same file, whatever was drawn before in this process.
+    # The same rows give the same file. Other pictures of this process have other settings.
     matplotlib.rcParams |= {"svg.hashsalt": "mtorl", "svg.fonttype": "path"}
     from matplotlib import pyplot
 

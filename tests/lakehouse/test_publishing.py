@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -338,7 +339,7 @@ def test_days_between():
 
 
 def test_a_store_that_fails_during_a_commit_is_an_error_of_the_system(tmp_path, monkeypatch):
-    """Of a bucket it becomes one line (store_errors); deltalake has another class for it than for other requests."""
+    """In a bucket it becomes one line (store_errors). deltalake has another class for it than for other requests."""
     lake = Lake(tmp_path)
     publish(lake, "a")
 

@@ -1,4 +1,4 @@
-"""The history of items is built beside Spark: a failure of either is the error of the job."""
+"""The history of items is built while Spark works: a failure of either is the error of the job."""
 
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ DAY = "2026-03-01"
 
 @pytest.fixture
 def started(monkeypatch) -> list[str]:
-    """What update_steps starts, in this order; all of a day is stale."""
+    """The names of the builders that update_steps starts, in this order; all of a day is stale."""
     events: list[str] = []
     monkeypatch.setattr(step_tables, "stale_days", lambda *_, **__: [DAY])
     monkeypatch.setattr(step_tables, "publish_item_history", lambda *_: events.append("items"))
