@@ -56,11 +56,8 @@ def fuse(candidates: pa.Table, weights: pa.Table, dataset: Dataset, key: str = "
     if missing := sorted({"user_id", *predicted} - {*candidates.column_names}):
         raise UserError(f"the candidates lack the column {', '.join(missing)}: name the predictions like this")
     require_ids(candidates)
-    try:
-        columns = [candidates.column(name).cast(pa.float64()).to_numpy() for name in predicted]
-        key_N = candidates.column(key).cast(weights.schema.field(key).type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"the candidates have a column of another type than the lake: {error}") from error
+    columns = [_cast(candidates, name, pa.float64()).to_numpy() for name in predicted]
+    key_N = _cast(candidates, key, weights.schema.field(key).type)
     predictions_NI = np.column_stack(columns)
     if not ((predictions_NI >= 0) & (predictions_NI <= 1)).all():
         raise UserError("a prediction of the candidates is not a number from 0 to 1")
@@ -97,6 +94,14 @@ def require_ids(candidates: pa.Table) -> None:
         raise UserError("a request_id of the candidates belongs to two users: give every request its own")
 
 
+def _cast(candidates: pa.Table, name: str, dtype: pa.DataType) -> pa.ChunkedArray:
+    """A column in the lake's type. Raises UserError if it has other values."""
+    try:
+        return candidates.column(name).cast(dtype)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"the candidates have a column {name} of another type than the lake: {error}") from error
+
+
 def _weights(
     weights: pa.Table, columns: Iterable[str], row_N: npt.NDArray[np.int64], is_known_N: npt.NDArray[np.bool_],
     equal_I: Floats,
@@ -124,10 +129,7 @@ def explored(candidates: pa.Table, weights: pa.Table, dataset: Dataset, day: str
     if missing := sorted({"request_id", "user_id"} - {*candidates.column_names}):
         raise UserError(f"the candidates lack the column {', '.join(missing)}: weights are drawn for each request")
     require_ids(candidates)
-    try:
-        user_id = candidates.column("user_id").cast(weights.schema.field("user_id").type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"the candidates have user_ids of another type than the lake: {error}") from error
+    user_id = _cast(candidates, "user_id", weights.schema.field("user_id").type)
     requests = pa.table({"request_id": candidates.column("request_id"), "user_id": user_id})
     drawn = explored_weights(requests, weights, dataset, day)
     return fuse(candidates, drawn, dataset, key="request_id"), drawn

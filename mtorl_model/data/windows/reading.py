@@ -3,7 +3,6 @@
 Shapes: W windows, L = n positions, M steps.
 """
 
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -113,9 +112,10 @@ def enough_parts(parts: Sequence[WindowPart], quotas: Mapping[str, int], rng: np
     of the day is drawn with the same probability, also those of a part with very active users.
     """
     chosen: dict[str, set[str]] = {part: set() for part, _ in parts}
-    counts = [Counter(windows.column(DS).to_pylist()) for _, windows in parts]
+    counted = [pc.value_counts(windows.column(DS)).to_pylist() for _, windows in parts]
+    counts = [{row["values"]: row["counts"] for row in rows} for rows in counted]
     for day, missing in sorted(quotas.items()):
-        windows_P = np.array([count[day] for count in counts], dtype=float)
+        windows_P = np.array([count.get(day, 0) for count in counts], dtype=float)
         if missing <= 0 or not windows_P.any():
             continue
         order = rng.choice(len(parts), np.count_nonzero(windows_P), replace=False, p=windows_P / windows_P.sum())
