@@ -29,7 +29,7 @@ run: ## from a raw log to policies and ranks [DATASET RAW LAKE FROM TO METHOD=mt
 evaluate: ## test the champion of a method, without training, on raw logs of unseen users, or without RAW on the lake's held-out users [DATASET LAKE RAW METHOD OUT=metrics.json]
 	@bin/evaluate.sh
 
-study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion|baselines FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS TABLE_ONLY; of fusion: PREDICTOR=boosting|rmtl; of baselines: TRIALS=10 METHODS]
+study: ## train variants of the model and compare them [DATASET LAKE STUDY=ablation|departures|steps|lambda|mu|embeddings|rmtl|fusion|baselines|replay FOLDS=2 SEEDS=1 WORKERS EPOCHS; of rmtl: PROTOCOL=unseen-users|published-time-split NETWORKS TABLE_ONLY; of fusion: PREDICTOR=boosting|rmtl; of baselines: TRIALS=10 METHODS; of replay: FROM TO BUDGET METHODS]
 	@bin/studies.sh study
 
 search: ## search the hyperparameters of the paper's table 4 with Optuna; continues an earlier search [DATASET LAKE TRIALS=30 HIDDEN=768 EPOCHS=10]

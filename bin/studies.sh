@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # make study, make search, make results, make benchmark-published: studies of the model on the sequences of a lake.
 # They train separate models and change neither the tables nor the champion.
-# Reads DATASET, LAKE, STUDY, METHOD, METHODS, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY, PREDICTOR and OUT from the environment.
+# Reads DATASET, LAKE, STUDY, METHOD, METHODS, FOLDS, SEEDS, WORKERS, EPOCHS, TRIALS, HIDDEN, PRESET, WINDOWS, SEED, PROTOCOL, NETWORKS, TABLE_ONLY, PREDICTOR,
+# FROM, TO, BUDGET and OUT from the environment.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 COMMAND="$1"
@@ -18,7 +19,7 @@ EPOCHS_ARGUMENT=(${EPOCHS:+--max-epochs "$EPOCHS"})
 
 case "$COMMAND" in
   study)
-    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings, rmtl, fusion or baselines"
+    [ -n "${STUDY:-}" ] || die "choose a study: STUDY=ablation, departures, steps, lambda, mu, embeddings, rmtl, fusion, baselines or replay"
     if [ "$STUDY" = embeddings ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.embeddings "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" "${EPOCHS_ARGUMENT[@]}"
     fi
@@ -29,6 +30,12 @@ case "$COMMAND" in
     if [ "$STUDY" = baselines ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.baselines.study "${ARGUMENTS[@]}" --folds "${FOLDS:-2}" --seeds "${SEEDS:-2}" \
         --trials "${TRIALS:-10}" "${EPOCHS_ARGUMENT[@]}" ${METHODS:+--methods $METHODS}
+    fi
+    if [ "$STUDY" = replay ]; then
+      [ -n "${FROM:-}" ] && [ -n "${TO:-}" ] && [ -n "${BUDGET:-}" ] ||
+        die "STUDY=replay: name the days and the number of exposures, FROM= TO= BUDGET="
+      exec "$PYTHON_BIN" -m mtorl_model.studies.baselines.replay "${ARGUMENTS[@]}" --from "$FROM" --to "$TO" --budget "$BUDGET" \
+        --seeds "${SEEDS:-3}" "${EPOCHS_ARGUMENT[@]}" ${METHODS:+--methods $METHODS}
     fi
     if [ "$STUDY" = fusion ]; then
       exec "$PYTHON_BIN" -m mtorl_model.studies.fusion.study "${ARGUMENTS[@]}" --seeds "${SEEDS:-1}" ${PRESET:+--preset "$PRESET"} ${PREDICTOR:+--predictor "$PREDICTOR"}

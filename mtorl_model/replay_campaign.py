@@ -19,29 +19,18 @@ from mtorl_model.budget.environment import Outcome
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, Ledger, advertise
 from mtorl_model.budget.replay import Replay, record_of_log
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
+from mtorl_model.budget.strategy import AtRandom, Pairs, RecordPairs, Strategy, published_rule
 from mtorl_model.budget.taste_fit import fit_tastes
-from mtorl_model.budget.training_level import training_level
+from mtorl_model.budget.training_level import level_of_log
 from mtorl_model.champion.registry import Registry
-from mtorl_model.data.money import NANO, budget_nano
-from mtorl_model.data.windows.store import WindowStore, open_windows
+from mtorl_model.data.money import budget_nano
+from mtorl_model.data.windows.store import open_windows
 from mtorl_model.evaluation.bootstrap import UserBootstrap, interval, quotient
-from mtorl_model.inference.channel_level import ChannelLevel
-from mtorl_model.methods.method import Method
-from schemas.dataset import Dataset
 from schemas.days import checked_day
 from schemas.errors import UserError, exit_with_one_line
 from schemas.splits import TEST, TRAIN
 
 STRATEGIES = ("pairs", "composed", "records", "published", "random")
-_MAX_WINDOWS = 8192  # of training users, for the channel level
-
-
-def level_of_log(model: Method, store: WindowStore, dataset: Dataset) -> ChannelLevel:
-    """The channel level over at most _MAX_WINDOWS windows of training users. Every exposure costs 1."""
-    windows = store.windows.take(slice(0, _MAX_WINDOWS))
-    cost_nano_NL = np.full(windows.label_NL.shape, NANO, dtype=np.int64)
-    return training_level(model, windows, cost_nano_NL, dataset)
 
 
 def run_campaign(
@@ -76,7 +65,7 @@ def run_campaign(
         "pairs": Pairs(model, level, dataset, tastes),
         "composed": Pairs(model, level, dataset),
         "records": RecordPairs(model, level, dataset),
-        "published": Published(model, level),
+        "published": published_rule(model, level),
         "random": AtRandom(level),
     }
     memory = JourneyMemory(encoder, dataset, environment.profile, len(environment.users), model.config.steps)

@@ -30,10 +30,9 @@ from lakehouse.arguments import require_at_least
 from lakehouse.code_version import code_version
 from mtorl_model.budget.memory import JourneyMemory
 from mtorl_model.budget.procedure import Campaign, advertise
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy
+from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy, published_rule
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.inference.channel_level import ChannelLevel
-from mtorl_model.methods.method import GAINS
 from mtorl_model.studies.baselines.spaces import COMPARED
 from schemas.errors import UserError, exit_with_one_line
 from simulation.informed import Informed
@@ -70,10 +69,7 @@ def strategies(learned: Learned, simulator: Simulator) -> Mapping[str, Strategy]
         "random": AtRandom(level),
         "informed": Informed(simulator),
         "oracle": Oracle(simulator),
-        **{
-            _published_name(name): Published(model, level, user_level=GAINS in model.predicts)
-            for name, (model, level) in learned.table_2.items()
-        },
+        **{_published_name(name): published_rule(model, level) for name, (model, level) in learned.table_2.items()},
     }
 
 

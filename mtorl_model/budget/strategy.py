@@ -20,7 +20,7 @@ from mtorl_model.data.money import Floats, Ints, affordable
 from mtorl_model.inference.channel_level import ChannelLevel, click_gain
 from mtorl_model.inference.ranking import fused_reward
 from mtorl_model.inference.scoring import MIN_JOURNEY
-from mtorl_model.methods.method import WINDOWS_AT_ONCE, Method, base_rates
+from mtorl_model.methods.method import GAINS, WINDOWS_AT_ONCE, Method, base_rates
 from schemas.dataset import Dataset
 
 
@@ -108,6 +108,11 @@ class Published:
         reward_N = fused_reward(gains_NG, self.model.spec.gain_weights)
         order = np.argsort(-reward_N, kind="stable") if self.user_level else rng.permutation(len(reward_N))
         return choose_affordable(moment, order, channel_N, self.level.mean_cost_A, budget)
+
+
+def published_rule(model: Method, level: ChannelLevel) -> Published:
+    """Algorithm 1 for any method: one that predicts no gains takes users at random."""
+    return Published(model, level, user_level=GAINS in model.predicts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,8 +3,8 @@
 python -m mtorl_model.studies.results --lake LAKE --out docs/results.md
 
 Reads, for every dataset of the lake, `metrics/.../metrics*.json` (make run), `studies/.../<study>.csv|json|svg`,
-`rmtl_<protocol>.json`, `fusion.json` and `baselines.json` (make study), `search.*` (make search) and `published*.json`
-(make benchmark-published). If a file is missing, its section of the present document remains.
+`rmtl_<protocol>.json`, `fusion.json`, `baselines.json` and `replay.json` (make study), `search.*` (make search) and
+`published*.json` (make benchmark-published). If a file is missing, its section of the present document remains.
 Pictures are copied to the folder `pictures` next to the document.
 """
 
@@ -23,7 +23,7 @@ from mtorl_model.data.candidates.parts import PROTOCOLS
 from mtorl_model.evaluation.metrics import top_name
 from mtorl_model.evaluation.text import in_brackets, with_interval
 from mtorl_model.methods.unified_rl.chain.objective_models import BOOSTING
-from mtorl_model.studies.baselines.tables import published, unseen_users
+from mtorl_model.studies.baselines.tables import equal_budget, published, unseen_users
 from mtorl_model.studies.multitask.tables import USER_FOLDS, as_markdown
 from mtorl_model.studies.pictures import display_name, headline
 from mtorl_model.studies.position_scores import SCORES
@@ -272,6 +272,7 @@ def results(lake: Lake, pictures: Path, earlier: str = "") -> str:
             **{file.stem: _fusion for file in sorted(folder.glob("fusion*.json"))},
             "published": _published,
             "baselines": unseen_users,
+            "replay": equal_budget,
         }
         metrics = partial(_metrics, dataset=name)
         sections = [

@@ -45,6 +45,21 @@ def _values(value: Mapping[str, Any]) -> list[str]:
     return [heading, _table(rows)]
 
 
+def equal_budget(result: Mapping[str, Any]) -> list[str]:
+    """The section of replay.json."""
+    first, *_ = gains = result["gains"]
+    rows = [["", "matched exposures", *(f"{gain} an exposure" for gain in gains), f"{first} minus {REFERENCE}"]]
+    for row in result["rows"]:
+        cells = [in_brackets(row["gains"][gain]) for gain in gains]
+        difference = "" if row["strategy"] == REFERENCE else _signed(row["difference"][first])
+        rows.append([row["strategy"], f"{row['exposures']:.0f}", *cells, difference])
+    return [
+        "### All methods of the paper's table 3, at equal budget on random exposures",
+        f"{result['users']:,} {result['protocol']}. {result['interval']}. `{result['command']}`",
+        _table(rows),
+    ]
+
+
 def published(folder: Path, pictures: Path, advice: str) -> list[str]:
     """The section of all published_<method>.json; empty without one. Next to it the figures on users never seen.
 
