@@ -71,10 +71,10 @@ def run_replay(
             sums.setdefault(strategy, []).append(sums_UK)
         print(f"{name}: seed {seed}", flush=True)
     users = UserBootstrap(np.arange(len(environment.users)))
-    of_all = {strategy: users.sums(np.sum(sums_SUK, axis=0)) for strategy, sums_SUK in sums.items()}
+    sums_by_strategy = {strategy: users.sums(np.sum(sums_SUK, axis=0)) for strategy, sums_SUK in sums.items()}
     rates = {
         strategy: {gain: quotient(sums_RK[:, 1 + k], sums_RK[:, 0]) for k, gain in enumerate(dataset.gain_names)}
-        for strategy, sums_RK in of_all.items()
+        for strategy, sums_RK in sums_by_strategy.items()
     }
     return {
         "protocol": f"test users; random exposures of {first_day} to {last_day}; trained on {spec.first_day} to "
@@ -88,7 +88,7 @@ def run_replay(
         "rows": [
             {
                 "strategy": strategy,
-                "exposures": of_all[strategy][0, 0] / len(sums[strategy]),
+                "exposures": sums_by_strategy[strategy][0, 0] / len(sums[strategy]),
                 "gains": {gain: estimate(rate_R) for gain, rate_R in by_gain.items()},
                 "difference": {gain: estimate(rate_R - rates[REFERENCE][gain]) for gain, rate_R in by_gain.items()},
             }

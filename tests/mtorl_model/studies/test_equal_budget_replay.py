@@ -18,17 +18,17 @@ from schemas.splits import TEST, split_of
 from schemas.tables import EXPOSURES
 
 KUAIRAND = get_dataset("kuairand")
-BEFORE, DAY, AFTER = "2022-04-10", "2022-04-11", "2022-04-12"
+TRAINED_DAY, DAY, SECOND_DAY = "2022-04-10", "2022-04-11", "2022-04-12"
 BUDGET = 40
 METHODS_COMPARED = ["mtorl", "boosting", "cql"]
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    """Three days; all exposures of the last two were drawn at random; the spec is of the first."""
-    lake, _ = write_lake(tmp_path_factory.mktemp("lake"), last_day=AFTER, users=250, daily=5)
-    publish_spec(lake, KUAIRAND, make_spec(KUAIRAND, BEFORE, BEFORE))
-    for day in (DAY, AFTER):
+    """Three days; all exposures of the last two were drawn at random; the spec knows the first alone."""
+    lake, _ = write_lake(tmp_path_factory.mktemp("lake"), last_day=SECOND_DAY, users=250, daily=5)
+    publish_spec(lake, KUAIRAND, make_spec(KUAIRAND, TRAINED_DAY, TRAINED_DAY))
+    for day in (DAY, SECOND_DAY):
         table = lake[EXPOSURES, "kuairand", day].read()
         index = table.column_names.index("propensity")
         table = table.set_column(index, table.schema.field(index), pa.array([1 / 3] * len(table)))
@@ -39,7 +39,7 @@ def lake(tmp_path_factory):
 
 
 def run(lake, seeds=2, budget=BUDGET):
-    return replay.run_replay(lake, KUAIRAND, METHODS_COMPARED, DAY, AFTER, budget, seeds=seeds, max_epochs=1)
+    return replay.run_replay(lake, KUAIRAND, METHODS_COMPARED, DAY, SECOND_DAY, budget, seeds=seeds, max_epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,14 @@ def test_every_method_spends_at_most_the_budget_on_test_users(lake, result):
     assert list(rows) == ["mtorl", replay.RANDOM, "boosting", "cql"]
     assert all(0 < row["exposures"] <= BUDGET for row in rows.values())
     exposed = lake[EXPOSURES, "kuairand", DAY].read(["user_id"])["user_id"].to_pylist()
-    exposed += lake[EXPOSURES, "kuairand", AFTER].read(["user_id"])["user_id"].to_pylist()
+    exposed += lake[EXPOSURES, "kuairand", SECOND_DAY].read(["user_id"])["user_id"].to_pylist()
     assert result["users"] == len({user for user in exposed if split_of(user) == TEST})
     assert rows["mtorl"]["difference"]["click"] == {"value": 0, "low": 0, "high": 0}
     assert rows["cql"]["difference"]["click"]["value"] == pytest.approx(
         rows["cql"]["gains"]["click"]["value"] - rows["mtorl"]["gains"]["click"]["value"]
     )
-    assert f"trained on {BEFORE} to {BEFORE}" in result["protocol"]
-    assert result["command"].endswith(f"FROM={DAY} TO={AFTER} BUDGET={BUDGET} SEEDS=2 EPOCHS=1")
+    assert f"trained on {TRAINED_DAY} to {TRAINED_DAY}" in result["protocol"]
+    assert result["command"].endswith(f"FROM={DAY} TO={SECOND_DAY} BUDGET={BUDGET} SEEDS=2 EPOCHS=1")
 
 
 def test_figures_are_those_of_all_campaigns_together(lake, result, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_killed_study_continues(lake, monkeypatch):
 
 def test_a_spec_that_knows_the_days_of_the_campaign_is_refused(lake):
     with pytest.raises(UserError, match=r"no feature spec of days before 2022-04-10: .*build_feature_spec"):
-        replay.run_replay(lake, KUAIRAND, ["mtorl"], BEFORE, DAY, BUDGET, seeds=1)
+        replay.run_replay(lake, KUAIRAND, ["mtorl"], TRAINED_DAY, DAY, BUDGET, seeds=1)
 
 
 def test_the_settings_are_those_of_the_study_of_methods(lake, tmp_path, monkeypatch):
