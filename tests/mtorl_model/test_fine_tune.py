@@ -15,6 +15,7 @@ import pytest
 import synthetic
 import torch
 from lakes import republish
+from small_champion import shrink_champions
 
 from benchmarks.inputs import made_up_journeys
 from jobs.quality.audit_results import PASS, WARN
@@ -157,7 +158,7 @@ def register_spoiled(lake: Lake, day: str, spoil) -> Version:
 
 @pytest.mark.slow
 def test_the_artificial_champion_of_the_benchmarks_learns_a_day_and_is_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(made_up_journeys, "_LABELS", 400)  # the trees are fitted on random numbers in any case
+    shrink_champions(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path / "lake", "criteo", LAST, DAYS[0], users=100, daily=4)
     criteo = get_dataset("criteo")
     made_up_journeys.publish_champion(lake, criteo, spec, "small", LAST)
