@@ -70,7 +70,7 @@ def one_process(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TwoProcesses(NamedTuple):
-    """What torchrun's two processes left behind: results, checkpoints and the text on the screen."""
+    """The results and checkpoints of torchrun's two processes, and the text that they printed."""
 
     out: Path
     checkpoints: list[Path]
