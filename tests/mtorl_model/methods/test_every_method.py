@@ -32,8 +32,6 @@ ENSEMBLES = ("mtorl", "rmtl", "wide_and_deep")  # the other methods have the ens
 OVERFITS = {
     "hidden": 64, "members": 1, "max_epochs": 150, "patience": 150, "batch_size": 64, "learning_rate": 1e-2,
     "dropout": 0.0, "category_dropout": 0.0, "prior_adjustment": 0.0, "dpo_weight": 0.0, "device": "cpu", "mu": 1.0,
-    # Trees overfit as boosting; a blend with them would hide networks that do not.
-    "trees": False,
     "channel_iterations": 200, "gain_iterations": 200, "min_samples_leaf": 1, "l2_regularization": 0.0,
     "max_leaf_nodes": 31, "batch_norm": False, "rounds": 1, "entropy_share": 0.0,
 }  # fmt: skip
