@@ -99,6 +99,7 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+@cache
 def wing_of(module: str) -> str:
     """jobs.raw of jobs.raw.files; jobs of an entry point; schemas of all that is below schemas."""
     parts = module.split(".")
@@ -106,6 +107,7 @@ def wing_of(module: str) -> str:
     return ".".join(parts[:2]) if is_in_folder else parts[0]
 
 
+@cache
 def arrows(wing: str) -> set[tuple[str, str]]:
     """The imports of a wing's modules from other wings: (module, imported module)."""
     return {

@@ -79,7 +79,7 @@ OTHER_PLAN = ("mtorl_model.plan_budget", *LAST, "--budget", "10")
 BUILT = ("exposures", "quarantine", "journeys", "feature_spec", "steps", "item_history", "sequences")
 LEARNED = ("prequential", "promotions")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["jobs.quality.audits", *dict.fromkeys(step[0] for step in (*LEARNING, SCORE, PLAN))])
+FORKS.set_forkserver_preload(["jobs.quality.validation", *dict.fromkeys(step[0] for step in (*LEARNING, SCORE, PLAN))])
 ISSUED = ("channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan")
 
 

@@ -126,8 +126,7 @@ def test_every_user_has_one_policy_and_one_rank(finished):
 def test_the_budget_is_planned_within_itself_and_audited(finished):
     name, _, lake, _ = finished
     day = lake.days("exposures", name)[-1]
-    finished.run("jobs.audit_table", "--table", "channel_allocation")
-    finished.run("jobs.audit_table", "--table", "budget_plan")
+    finished.run("jobs.audit_table", "--table", "channel_allocation", "budget_plan")
     plan = table(lake, "budget_plan", name, day)
     bought = plan[plan.selected]
     assert set(plan.user_id) == set(table(lake, "channel_policies", name, day).user_id)

@@ -21,7 +21,10 @@ LIGHT_STEPS = {"torch", "mlflow", "sqlalchemy", "sklearn", "scipy", "pyspark", "
         ("mtorl_model.plan_budget", LIGHT_STEPS),
         ("jobs.report", LIGHT_STEPS),
         ("jobs.measure_drift", LIGHT_STEPS),
-        ("jobs.quality.audits", {"torch", "mlflow", "sklearn", "pyspark", "sqlalchemy", "google", "altair.vegalite"}),
+        (
+            "jobs.quality.validation",
+            {"torch", "mlflow", "sklearn", "pyspark", "sqlalchemy", "google", "altair.vegalite"},
+        ),
     ],
 )
 def test_a_step_starts_without_what_it_has_no_use_for(step: str, spared: set[str]) -> None:

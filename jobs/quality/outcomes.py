@@ -10,10 +10,10 @@ from jobs.quality.audit_results import ABOUT_ROWS, FAILED, HOLDS, NOT_EVALUATED,
 from jobs.quality.facts import Fact
 from jobs.quality.partition_counts import query_types
 from jobs.quality.rule_sentences import rule_columns, rule_name, rule_sentence
-from jobs.quality.validation import EXAMPLES, validate
 from schemas.contract import Expectation, Table, quoted_name
 from schemas.expectations import not_null
 
+_EXAMPLES = 3  # values that break a rule, as many as a result names
 _LONGEST_VALUE = 120  # characters
 
 
@@ -38,7 +38,10 @@ def evaluate_rows(
     rules = [*rules, *(not_null(c, rationale="a value that cannot be computed cannot be judged") for c in computed)]
     evaluated = [rule for rule in rules if rows or rule.rule.startswith("expect_table_")]
     frame = flat_frame(connection, table, {c: dtypes[c] for c in dict.fromkeys((*table.key, *columns))})
-    results = validate(frame, evaluated, "BASIC")
+    # Great Expectations takes seconds to import, and many processes load this module and audit nothing.
+    from jobs.quality.validation import validate
+
+    results = validate(frame, evaluated, "BASIC", _EXAMPLES)
     outcomes = {
         id(rule): _row_outcome(rule, result, frame, table.key) for rule, result in zip(evaluated, results, strict=True)
     }
@@ -84,7 +87,7 @@ def _examples(rule: Expectation, unexpected: list[Any], frame: pd.DataFrame, key
         return tuple(" ".join(f"{name} {_short_text(value)}" for name, value in row.items()) for row in unexpected)
     (column,) = columns
     examples = []
-    for row in frame[frame[column].isin(unexpected)].head(EXAMPLES).to_dict("records"):
+    for row in frame[frame[column].isin(unexpected)].head(_EXAMPLES).to_dict("records"):
         row_key = " ".join(f"{name} {_short_text(row[name])}" for name in key if name != column)
         value = "" if isinstance(row[column], bool) else _short_text(row[column])
         examples.append(f"{value} ({row_key})" if value and row_key else value or row_key)

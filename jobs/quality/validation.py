@@ -27,11 +27,11 @@ from great_expectations.core.batch_definition import BatchDefinition
 from great_expectations.expectations.expectation import Expectation as GxExpectation
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-EXAMPLES = 3  # values that break a rule, as many as a result names
 
+def validate(frame: pd.DataFrame, expectations: Sequence[Expectation], result_format: str, examples: int) -> list[Any]:
+    """Great Expectations' results, in the order of the expectations.
 
-def validate(frame: pd.DataFrame, expectations: Sequence[Expectation], result_format: str) -> list[Any]:
-    """Great Expectations' results, in the order of the expectations. result_format: a name of Great Expectations.
+    result_format: a name of Great Expectations. examples: values that break a rule, as many as a result names.
 
     Raises RuntimeError if an expectation cannot be computed: then the contract is wrong, not the data.
     """
@@ -45,7 +45,7 @@ def validate(frame: pd.DataFrame, expectations: Sequence[Expectation], result_fo
     suite = gx.ExpectationSuite("audit", expectations=configurations)
     with _configurations_computed_once():
         results = batch.validate(
-            suite, result_format={"result_format": result_format, "partial_unexpected_count": EXAMPLES}
+            suite, result_format={"result_format": result_format, "partial_unexpected_count": examples}
         ).results
     for result in results:
         if message := _exception_message(result.exception_info):

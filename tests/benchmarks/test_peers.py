@@ -17,6 +17,7 @@ def log(tmp_path_factory):
     return log_file(generated_log(tmp_path_factory.mktemp("cache"), 3_000, users=150))
 
 
+@pytest.mark.slow(0.5)
 def test_polars_and_the_loop_find_the_same_journeys(log, tmp_path):
     cost = measure(module("benchmarks.polars_peer", "--log", log, "--out", tmp_path / "out"))
     windows = pd.concat([pd.read_parquet(tmp_path / "out" / f"{split}.parquet") for split in SPLITS]).set_index("uid")

@@ -4,15 +4,15 @@ import json
 import sys
 
 import pytest
+from small_champion import shrink_champions
 
 from benchmarks import scoring
-from benchmarks.inputs import made_up_journeys
 
 
 @pytest.mark.slow(30)
 def test_the_last_line_is_the_figures(monkeypatch, capsys):
     monkeypatch.setattr(scoring, "use_two_cores", lambda: None)  # it would restrict the process of the tests
-    monkeypatch.setattr(made_up_journeys, "_LABELS", 400)  # the trees are fitted on random numbers in any case
+    shrink_champions(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["scoring", "--users", "100", "--again"])
     scoring.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -96,6 +96,7 @@ def simple_store(monkeypatch):
         server.server_close()
 
 
+@pytest.mark.slow(0.5)
 @pytest.mark.parametrize("status", [HTTPStatus.OK, HTTPStatus.NOT_IMPLEMENTED])
 def test_a_store_that_overwrites_a_commit_is_refused_before_any_work(simple_store, status):
     simple_store(status)

@@ -3,7 +3,9 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import synthetic
 import torch
 from lakes import republish
+from small_champion import shrink_champions
 
 from benchmarks.inputs import made_up_journeys
 from jobs.quality.audit_results import PASS, WARN
@@ -72,10 +75,44 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def lake_after(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The trained lake in which these steps were done, each `learn` or `gate` and the number of a day.
+
+    Equal first steps are done once. Tests copy the lake.
+    """
+
+    @cache
+    def root_after(*steps: str) -> Path:
+        if not steps:
+            return trained
+        root = shutil.copytree(root_after(*steps[:-1]), tmp_path_factory.mktemp("after") / "lake")
+        kind, number = steps[-1].split()
+        if kind == "learn":
+            learn(Lake(root), DAYS[int(number)])
+        else:
+            assert "is the champion" in gate(Lake(root), DAYS[int(number)])
+        return root
+
+    return root_after
+
+
 @pytest.fixture
-def lake(trained: Path, tmp_path: Path) -> Lake:
-    shutil.copytree(trained, tmp_path / "lake")
-    return Lake(tmp_path / "lake")
+def lake(request: pytest.FixtureRequest, lake_after: Callable[..., Path], tmp_path: Path) -> Lake:
+    """A copy of the trained lake, after the steps of `@after` if the test has one."""
+    return Lake(shutil.copytree(lake_after(*getattr(request, "param", ())), tmp_path / "lake"))
+
+
+def after(*steps: str) -> pytest.MarkDecorator:
+    """The test begins with a lake in which these steps were done."""
+    return pytest.mark.parametrize("lake", [steps], indirect=True, ids=[", ".join(steps)])
+
+
+# A challenger; its promotion, to mtorl_kuairand/2; the next day's promotion; and two challengers of the same parent.
+LEARNED = ("learn 0",)
+PROMOTED = (*LEARNED, "gate 0")
+TWICE_PROMOTED = (*PROMOTED, "learn 1", "gate 1")
+BOTH_LEARNED = (*LEARNED, "learn 1")
 
 
 def learn(lake: Lake, day: str, config: FineTuneConfig = CONFIG) -> list[str]:
@@ -121,7 +158,7 @@ def register_spoiled(lake: Lake, day: str, spoil) -> Version:
 
 @pytest.mark.slow
 def test_the_artificial_champion_of_the_benchmarks_learns_a_day_and_is_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(made_up_journeys, "_LABELS", 400)  # the trees are fitted on random numbers in any case
+    shrink_champions(monkeypatch)
     lake, spec = synthetic.write_lake(tmp_path / "lake", "criteo", LAST, DAYS[0], users=100, daily=4)
     criteo = get_dataset("criteo")
     made_up_journeys.publish_champion(lake, criteo, spec, "small", LAST)
@@ -154,8 +191,8 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
     assert inputs_of_model(manifest, "mtorl_kuairand")["model"] == "mtorl_kuairand/1"
 
 
+@after(*LEARNED)
 def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
-    learn(lake, DAYS[0])
     lineages = {}
     for name in names(lake):
         lineages[name] = json.loads(lineage_file(lake, "kuairand", name).read_text())
@@ -184,17 +221,16 @@ def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_rea
     assert len(trained_on) == 6  # sequences, steps and exposures of two days
 
 
+@after(*PROMOTED)
 def test_the_tables_of_a_day_pass_their_audits(lake):
-    learn(lake, DAYS[0])
-    gate(lake, DAYS[0])
     for table in (PREQUENTIAL, PROMOTIONS):
         assert rows(lake, table, DAYS[0])
         audit = audit_partition(lake, table, KUAIRAND, DAYS[0])
         assert audit.verdict in (PASS, WARN), [outcome.name for outcome in audit.failed]
 
 
+@after(*LEARNED)
 def test_a_second_run_of_a_day_trains_nothing(lake, monkeypatch):
-    learn(lake, DAYS[0])
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/1"
@@ -208,12 +244,9 @@ def test_a_second_run_of_a_day_trains_nothing(lake, monkeypatch):
     assert gate(lake, DAYS[0]).startswith("mtorl_kuairand/2, challenger of 2022-04-12, was promoted")
 
 
-def test_the_same_day_gives_the_same_weights_in_two_lakes(lake, tmp_path):
-    shutil.copytree(lake.root, tmp_path / "copy")
-    copy = Lake(tmp_path / "copy")
-    for tested_lake in (lake, copy):
-        learn(tested_lake, DAYS[0])
-    assert torch.equal(weights(lake, "mtorl_kuairand/2"), weights(copy, "mtorl_kuairand/2"))
+def test_the_same_day_gives_the_same_weights_in_two_lakes(lake, lake_after):
+    learn(lake, DAYS[0])
+    assert torch.equal(weights(lake, "mtorl_kuairand/2"), weights(Lake(lake_after(*LEARNED)), "mtorl_kuairand/2"))
 
 
 def test_learn_tests_trains_and_decides_and_a_second_run_changes_nothing(lake, monkeypatch, capsys):
@@ -244,12 +277,12 @@ def test_a_run_that_is_killed_and_repeated_registers_once(lake, monkeypatch, fun
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
 
 
+@after(*LEARNED)
 @pytest.mark.parametrize("function", ["publish_model_rows", "decide", "show_decisions"])
 def test_a_gate_that_is_killed_and_repeated_decides_the_same(lake, monkeypatch, function):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
-    learn(lake, DAYS[0])
     registry = Registry(lake, KUAIRAND)
     with monkeypatch.context() as patch:
         if function == "show_decisions":  # called once before the decision
@@ -280,9 +313,8 @@ def test_a_backfilled_day_does_not_make_an_older_model_champion(lake):
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
+@after(*BOTH_LEARNED)
 def test_a_challenger_of_a_day_before_the_champions_last_day_is_refused(lake):
-    learn(lake, DAYS[0])
-    learn(lake, DAYS[1])  # from the same parent, because the first day's gate has not run yet
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/3"
@@ -342,6 +374,7 @@ def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_
     assert {row[name] for name in ("difference", "low", "high", "champion_logloss", "margin")} == {None}
 
 
+@after(*LEARNED)
 def test_a_late_first_gain_is_valued_on_days_whose_gains_are_known(lake, monkeypatch):
     """The labels of the latest days are not: on them, the value would never be identified."""
     calls = []
@@ -353,7 +386,6 @@ def test_a_late_first_gain_is_valued_on_days_whose_gains_are_known(lake, monkeyp
     monkeypatch.setattr(basis, "basis_on_validation_users", on_validation_users)
     monkeypatch.setattr(gate_module, "_is_late", lambda _: True)
     late = replace(KUAIRAND, outcome_days=2)
-    learn(lake, DAYS[0])
     decide(Registry(lake, late), DAYS[0], GATE, FEEDBACK)
     ((*days,),) = calls
     assert days
@@ -394,10 +426,8 @@ def test_the_difference_may_reach_one_margin_and_its_upper_end_three():
         assert is_not_worse(difference(value, high), GateConfig(margin=0.01, worst=3.0)) == passes, (value, high)
 
 
+@after(*TWICE_PROMOTED)
 def test_a_version_that_was_rolled_back_is_not_promoted_again(lake):
-    for day in DAYS[:2]:
-        learn(lake, day)
-        assert "is the champion" in gate(lake, day)
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/3"
     with pytest.raises(UserError, match="mtorl_kuairand/9 has never been champion of kuairand: choose one of"):
         roll_back(Registry(lake, KUAIRAND), "mtorl_kuairand/9")
@@ -442,9 +472,8 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
         )
 
 
+@after(*PROMOTED)
 def test_a_gate_that_runs_after_a_rollback_does_not_undo_it(lake):
-    learn(lake, DAYS[0])
-    assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     learn(lake, DAYS[1])
     roll_back(Registry(lake, KUAIRAND), None)
     line = gate(lake, DAYS[1])
@@ -456,9 +485,8 @@ def test_a_gate_that_runs_after_a_rollback_does_not_undo_it(lake):
     assert "mtorl_kuairand/4 is the champion" in gate(lake, DAYS[1])
 
 
+@after(*BOTH_LEARNED)
 def test_of_days_learned_in_parallel_only_the_first_is_promoted(lake):
-    learn(lake, DAYS[0])
-    learn(lake, DAYS[1])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert "mtorl_kuairand/3 is refused (trained from mtorl_kuairand/1" in gate(lake, DAYS[1])
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/2"
@@ -470,10 +498,8 @@ def shown_champion(lake: Lake) -> int:
         return int(client.get_model_version_by_alias("mtorl_kuairand", "champion").version)
 
 
+@after(*TWICE_PROMOTED)
 def test_a_rollback_while_the_gate_decides_is_not_overwritten(lake, monkeypatch):
-    for day in DAYS[:2]:
-        learn(lake, day)
-        assert "is the champion" in gate(lake, day)
     learn(lake, DAYS[2])
     registry, publish = Registry(lake, KUAIRAND), gate_module.publish_model_rows
 
@@ -505,9 +531,8 @@ def test_a_champion_that_changes_during_the_training_raises_busy(lake, monkeypat
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
+@after(*BOTH_LEARNED)
 def test_a_refusal_is_valid_only_for_the_same_champion(lake):
-    learn(lake, DAYS[0])
-    learn(lake, DAYS[1])
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
     assert "was refused" in gate(lake, DAYS[0])
@@ -517,10 +542,8 @@ def test_a_refusal_is_valid_only_for_the_same_champion(lake):
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
+@after(*TWICE_PROMOTED)
 def test_a_repeated_training_can_be_rolled_back(lake):
-    for day in DAYS[:2]:
-        learn(lake, day)
-        assert "is the champion" in gate(lake, day)
     line = train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)[0]
     assert line.startswith("mtorl_kuairand/1 is the champion of kuairand: the same training is registered already; ")
     assert "it replaces mtorl_kuairand/3" in line
@@ -533,20 +556,20 @@ def test_a_repeated_training_can_be_rolled_back(lake):
     assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/2")
 
 
+@after(*PROMOTED)
 def test_promoted_days_are_promoted_again_after_a_repeated_training(lake):
-    learn(lake, DAYS[0])
-    gate(lake, DAYS[0])
     train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
     learn(lake, DAYS[0])
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/1")
 
 
-def test_every_change_of_the_champion_exports_its_spec(lake):
+@after(*PROMOTED)
+def test_every_change_of_the_champion_exports_its_spec(lake, lake_after):
     exported = lake.table("champion", "kuairand")
-    assert (exported / "version.txt").read_text() == "mtorl_kuairand/1\n"  # by the training
-    learn(lake, DAYS[0])
-    gate(lake, DAYS[0])
+    by_the_training = Lake(lake_after()).table("champion", "kuairand") / "version.txt"
+    assert by_the_training.read_text() == "mtorl_kuairand/1\n"
+    assert (exported / "version.txt").read_text() == "mtorl_kuairand/2\n"
     roll_back(Registry(lake, KUAIRAND), None)
     assert (exported / "version.txt").read_text() == "mtorl_kuairand/1\n"
     (exported / "version.txt").unlink()
@@ -570,8 +593,8 @@ def test_an_export_that_is_killed_leaves_the_old_spec(lake, monkeypatch):
     assert {path.name for path in spec.parent.iterdir()} == {"feature_spec.json", "version.txt"}
 
 
+@after(*LEARNED)
 def test_a_broken_earlier_day_does_not_stop_the_gate(lake, capsys):
-    learn(lake, DAYS[0])
     manifest = lake["sequences", "kuairand", FIRST].manifest
     verdict = lake.audits("kuairand") / "sequences" / f"{FIRST}.json"
     verdict.parent.mkdir(parents=True)
@@ -601,8 +624,8 @@ def test_a_day_that_is_replaced_while_it_is_read_gives_neither_figures_nor_a_dec
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
+@after(*LEARNED)
 def test_figures_stay_if_nothing_has_changed_or_no_model_can_test_the_day_any_more(lake, monkeypatch):
-    learn(lake, DAYS[0])
     tested = versions(lake, PREQUENTIAL)
     with monkeypatch.context() as patch:
         patch.setattr("mtorl_model.champion.prequential.measure_day", None)  # any further measurement fails

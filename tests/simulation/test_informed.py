@@ -7,6 +7,7 @@ from simulation.informed import Informed
 from simulation.simulator import PAST_ROUNDS, Simulator
 
 
+@pytest.mark.slow(0.5)
 def test_the_filter_is_calibrated_and_learns_from_the_clicks():
     simulator = Simulator(1500, 3)
     errors, variances = [], []

@@ -55,6 +55,7 @@ def test_other_lists_are_of_the_same_users():
     assert (people.value(EQUAL) != copies.value(EQUAL)).any()
 
 
+@pytest.mark.slow(0.5)
 def test_each_users_own_best_action_is_worth_more_than_the_mean_of_them():
     """Best actions differ between users, so that there is something to personalise."""
     people = World(2, SIZE).users(150, stream=0)

@@ -21,6 +21,7 @@ def log(encoder) -> Log:
     return simulate_log(encoder, USERS, TRAIN_SEED)
 
 
+@pytest.mark.slow(0.5)
 def test_labels_are_those_that_are_known_when_the_campaigns_begin(log):
     simulator = Simulator(USERS, TRAIN_SEED)
     known = [gain for moment, _ in simulator.reset() for gain in moment.late]
@@ -34,6 +35,7 @@ def test_labels_are_those_that_are_known_when_the_campaigns_begin(log):
     assert clicks > 0.9 * sum(int(gains[:, 0].sum()) for gains in simulator.past_gains)
 
 
+@pytest.mark.slow(0.5)
 def test_recent_labels_have_a_lower_maturity(log, encoder):
     windows = log.windows
     maturity = windows.maturity_NLG[windows.label_NL]

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from small_champion import shrink_champions
 
-from benchmarks.inputs import made_up_journeys
 from benchmarks.inputs.made_up_journeys import DAY, publish_champion, publish_journeys, spec_of_all_candidates
 from lakehouse.lake import Lake
 from mtorl_model.champion.registry import Registry
@@ -37,7 +37,7 @@ def test_journeys_have_the_length_of_the_samples_and_the_columns_that_the_model_
 
 @pytest.mark.slow
 def test_only_repaired_journeys_are_predicted_again(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(made_up_journeys, "_LABELS", 400)  # the trees are fitted on random numbers in any case
+    shrink_champions(monkeypatch)
     lake, dataset = Lake(tmp_path), get_dataset("criteo")
     spec = spec_of_all_candidates(dataset)
     publish_champion(lake, dataset, spec, "small")

@@ -34,6 +34,7 @@ def test_chances_follow_the_equations(model, rng):
     np.testing.assert_allclose(model.conversion_probability(state), click_UC * given_click_UC)
 
 
+@pytest.mark.slow(0.5)
 @pytest.mark.parametrize("model", WORLDS, ids=["kuairand", "criteo"])
 def test_outcomes_have_the_stated_chances(model, rng):
     users = 200_000

@@ -68,6 +68,7 @@ def test_steps_of_other_rows_are_refused(built, frame, fault):
         list(read_training_steps(built.lake, DATASET, built.days, COLUMNS))
 
 
+@pytest.mark.slow(0.5)
 def test_a_spec_is_left_alone_until_exposures_or_steps_change(built, frame, monkeypatch, capsys):
     assert "features kept" in fit(built, monkeypatch, capsys)
     assert "fresh, left alone" in fit(built, monkeypatch, capsys)
@@ -78,6 +79,7 @@ def test_a_spec_is_left_alone_until_exposures_or_steps_change(built, frame, monk
     assert "features kept" in fit(built, monkeypatch, capsys)
 
 
+@pytest.mark.slow(0.5)
 def test_the_rows_of_other_users_do_not_enter_the_spec(built, frame, tmp_path, monkeypatch, capsys):
     is_training = np.array([split_of(user) == TRAIN for user in frame.user_id])
     changed = frame.copy()

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from fast_java import JAVA_OPTIONS
+from lakes import unpublish
 from raw_logs import criteo_row, write_criteo
 
 from lakehouse.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[3]
 SPARK_HOME = Path(pyspark.__file__).parent
+DAY = "2017-01-01"
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
@@ -44,7 +47,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     environment = os.environ | {
         "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(SPARK_HOME), "SPARK_NO_DAEMONIZE": "1",
         "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
-        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",
+        "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false", "SPARK_DAEMON_JAVA_OPTS": JAVA_OPTIONS,
     }  # fmt: skip
     url = f"spark://127.0.0.1:{port}"
     started = []
@@ -71,47 +74,52 @@ def cluster(tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=30)
 
 
-# The work of a task of the DAGs; the connection is in the environment.
-TASK = """
-import sys
+# The work of tasks of the DAGs; the connection is in the environment.
+TASKS = """
+import json, sys
 from dags.operators import SparkStep
-job, *arguments = sys.argv[1:]
-SparkStep(task_id="task", job=f"jobs/{job}.py", arguments=arguments).execute({})
+for job, *arguments in json.loads(sys.argv[1]):
+    SparkStep(task_id="task", job=f"jobs/{job}.py", arguments=arguments).execute({})
 """
 
 
 @pytest.fixture
-def run_task(tmp_path: Path) -> Callable[..., None]:
-    """Run a job as a Spark task of the DAGs does, on a connection to this master."""
+def run_tasks(tmp_path: Path) -> Callable[..., None]:
+    """Run jobs one after the other, each as a Spark task of the DAGs does, on a connection to this master."""
 
-    def run(master: str, job: str, *arguments: str) -> None:
+    def run(master: str, *jobs: list[str]) -> None:
         environment = os.environ | {
             "AIRFLOW_HOME": str(tmp_path / "airflow"), "MTORL_DRIVER_MEMORY": "1g",
             "AIRFLOW_CONN_SPARK": json.dumps({"conn_type": "spark", "host": master}),
             "PYTHONPATH": str(ROOT), "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_SUBMIT_OPTS": f"{JAVA_OPTIONS} -Dspark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }  # fmt: skip
-        command = [sys.executable, "-c", TASK, job, *arguments]
+        command = [sys.executable, "-c", TASKS, json.dumps(jobs)]
         result = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240, check=False)
         assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
 
     return run
 
 
-def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, run_task, tmp_path):
+def test_the_journey_build_runs_on_a_cluster_and_gives_the_same_bytes(cluster, run_tasks, tmp_path):
     rows = [
         criteo_row(uid=k % 40, timestamp=k * 60, click=(k % 3 == 0 and 1) or 0, cat8=k % 4, cost=k / 1000)
         for k in range(600)
     ]
     raw = write_criteo(tmp_path / "raw", rows)
+    local, on_cluster = Lake(tmp_path / "local"), Lake(tmp_path / "cluster")
+
+    def job(name: str, lake: Lake, *arguments: str) -> list[str]:
+        return [name, "--dataset", "criteo", "--lake", str(lake.root), *arguments]
+
+    run_tasks("local[2]", job("build_exposures", local, "--raw", str(raw)), job("build_journeys", local, "--day", DAY))
+    shutil.copytree(local.root, on_cluster.root)
+    unpublish(on_cluster["journeys", "criteo", DAY])
+    run_tasks(cluster, job("build_journeys", on_cluster, "--day", DAY))
     fingerprints = []
-    exposures = tmp_path / "exposures only"
-    run_task("local[2]", "build_exposures", "--dataset", "criteo", "--lake", str(exposures), "--raw", str(raw))
-    for name, master in (("local", "local[2]"), ("cluster", cluster)):
-        lake = Lake(tmp_path / name)
-        shutil.copytree(exposures, lake.root)
-        run_task(master, "build_journeys", "--dataset", "criteo", "--lake", str(lake.root), "--day", "2017-01-01")
-        manifest = lake["journeys", "criteo", "2017-01-01"].manifest
+    for lake in (local, on_cluster):
+        manifest = lake["journeys", "criteo", DAY].manifest
         assert manifest is not None
         assert manifest.rows == 40
         fingerprints.append(manifest.fingerprint)

@@ -46,6 +46,7 @@ def after_rounds(rounds: int = 3, users: int = USERS) -> tuple[JourneyMemory, Pa
     return memory, partner
 
 
+@pytest.mark.slow(0.5)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_batched_and_one_by_one_agree(name, tmp_path):
     """Later offers depend on the journeys and the remaining budget; these must be the same for every batch size."""

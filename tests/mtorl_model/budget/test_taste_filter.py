@@ -118,6 +118,7 @@ def exact_click(tastes: Tastes, record: ClickRecord, at_ms: int, draws: int = 40
     raise AssertionError
 
 
+@pytest.mark.slow(0.5)
 @pytest.mark.parametrize("user", range(4))
 def test_values_are_near_the_exact_posterior_means(user):
     record = random_record(4, steps=10, seed=4, earlier=0).take(np.array([user]))

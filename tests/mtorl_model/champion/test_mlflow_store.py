@@ -55,6 +55,7 @@ def test_no_message_has_a_password(text: str, printed: str) -> None:
     assert without_password(text) == printed
 
 
+@pytest.mark.slow(0.5)
 def test_a_server_that_does_not_answer_is_one_line_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_log_that_does_not_identify_the_value_leaves_the_imitation():
     assert decision.minus_constant == {}
 
 
+@pytest.mark.slow(0.5)
 def test_a_method_without_values_or_policy_has_the_bases_that_remain():
     assert decide_basis(model((POLICY, GAINS)), drawn(0.2, -0.2)).basis == CONSTANT
     assert decide_basis(model((GAINS,)), None).basis == CONSTANT

@@ -41,6 +41,7 @@ def test_users_in_an_interval_are_drawn_as_a_whole():
     assert 0.5 < np.quantile(figure_R[1:], 0.025) < figure_R[0] < np.quantile(figure_R[1:], 0.975) < 1.0
 
 
+@pytest.mark.slow(0.5)
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000))
 def test_the_mean_ranking_loss_is_what_the_metric_lacks_to_1(seed):

@@ -40,6 +40,7 @@ def test_every_day_has_its_own_users_and_repeats_them(monkeypatch):
     assert set().union(*panels) == PARTS
 
 
+@pytest.mark.slow(0.5)
 def test_the_users_of_some_parts_are_read_whole_and_no_others(tmp_path):
     lake = write_candidate_lake(tmp_path / "lake")
     all_users, encoder = read_candidates(lake, CRITEO, DAYS)

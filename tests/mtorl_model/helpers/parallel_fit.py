@@ -2,7 +2,7 @@
 
 It fails if a process other than the first writes a checkpoint, the registry or the lake.
 
-python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R [--kill-launcher]] [--champion]
+python -m parallel_fit LAKE CHECKPOINTS OUT [--micro-batches K] [--kill-rank R [--kill-launcher]] [--champion LAKE]
 """
 
 import argparse
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--micro-batches", type=int, default=2)
     parser.add_argument("--kill-rank", type=int, default=-1)
     parser.add_argument("--kill-launcher", action="store_true", help="kill the launcher in place of that process")
-    parser.add_argument("--champion", action="store_true")
+    parser.add_argument("--champion", type=Path, help="then train and register a champion in this lake")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with data_parallel.joined(torch.device("cpu")):
@@ -88,10 +88,9 @@ def main() -> None:
                 setattr(train, writer, refuse)
             for writer in ("register", "make_champion", "write_lineage"):
                 setattr(Registry, writer, refuse)
+        run(args.lake, args.checkpoints, args.out, args.micro_batches, args.kill_rank, args.kill_launcher)
         if args.champion:
-            champion(args.lake)
-        else:
-            run(args.lake, args.checkpoints, args.out, args.micro_batches, args.kill_rank, args.kill_launcher)
+            champion(args.champion)
 
 
 if __name__ == "__main__":

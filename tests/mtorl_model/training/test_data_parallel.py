@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import parallel_fit
 import pytest
@@ -29,14 +30,14 @@ LAUNCH = (sys.executable, "-c", "import sys; from mtorl_model.training.data_para
 Figures = list[dict[str, object]]
 
 
-def start(*command: object) -> "subprocess.CompletedProcess[str]":
+def start(*command: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     paths = os.pathsep.join(
         str(ROOT / folder)
         for folder in (".", "tests/helpers", "tests/mtorl_model/helpers", "tests/mtorl_model/training")
     )
     return subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
 
@@ -68,15 +69,55 @@ def one_process(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@pytest.mark.slow(30)
-def test_two_processes_train_as_one_does(lake: Path, one_process: Path, tmp_path: Path) -> None:
-    done = start(*TORCHRUN, lake, tmp_path, tmp_path / "out")
+class TwoProcesses(NamedTuple):
+    """The results and checkpoints of torchrun's two processes, and the text that they printed."""
+
+    out: Path
+    checkpoints: list[Path]
+    screen: str
+
+
+@pytest.fixture(scope="module")
+def two_processes(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
+    """The training of `one_process`, then two equal trainings of a champion in another lake."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    other_lake, _ = synthetic.write_lake(folder / "lake", users=40)
+    mlflow_store.create_store(other_lake)  # here it is a copy
+    scratch = str(folder / "scratch")
+    done = start(*TORCHRUN, lake, folder, folder / "out", "--champion", other_lake.root, MTORL_SCRATCH=scratch)
     assert done.returncode == 0, done.stderr
-    assert_same_training(tmp_path / "out", one_process)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTORL_SCRATCH", scratch)
+        checkpoints = list(scratch_folder("checkpoints").iterdir())
+    return TwoProcesses(folder / "out", checkpoints, done.stdout)
+
+
+@pytest.mark.slow(30)
+def test_two_processes_train_as_one_does(one_process: Path, two_processes: TwoProcesses) -> None:
+    assert_same_training(two_processes.out, one_process)
     # Both processes end with the same bits.
-    (curves, weights), (other_curves, other_weights) = result(tmp_path / "out", 0), result(tmp_path / "out", 1)
+    (curves, weights), (other_curves, other_weights) = result(two_processes.out, 0), result(two_processes.out, 1)
     assert curves == other_curves
     assert all(weight.equal(other_weights[name]) for name, weight in weights.items())
+
+
+@pytest.mark.slow
+def test_only_the_first_process_registers_the_champion(two_processes: TwoProcesses) -> None:
+    texts = [text.split(": ", 1) for text in two_processes.screen.splitlines() if text.startswith("rank")]
+    trained, repeated = (line for rank, line in texts if rank == "rank 0")
+    assert "is the champion of kuairand: 2 x" in trained
+    assert "the same training is registered already" in repeated
+    assert [line for rank, line in texts if rank == "rank 1"] == ["[]", "[]"]
+    assert two_processes.checkpoints == []
+
+
+@pytest.mark.slow
+def test_our_launcher_ends_without_an_error_when_all_processes_succeed(tmp_path: Path) -> None:
+    (tmp_path / "say_rank.py").write_text("import os; print('rank', os.environ['RANK'], flush=True)")
+    code = "import sys; from mtorl_model.training.data_parallel import launch; launch(2, 'say_rank', [])"
+    done = start(sys.executable, "-c", code, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["rank 0", "rank 1"]
 
 
 @pytest.mark.slow(30)
@@ -104,20 +145,6 @@ def test_a_killed_launcher_leaves_no_process_running(lake: Path, tmp_path: Path)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / CHECKPOINT_FILE).exists()
     assert not list(tmp_path.glob("out*"))
-
-
-@pytest.mark.slow(30)
-def test_only_the_first_process_registers_the_champion(tmp_path: Path, empty_scratch: Path) -> None:
-    lake, _ = synthetic.write_lake(tmp_path / "lake", users=40)
-    mlflow_store.create_store(lake)  # here it is a copy
-    done = start(*LAUNCH, lake.root, tmp_path, tmp_path / "out", "--champion")
-    assert done.returncode == 0, done.stderr
-    texts = [text.split(": ", 1) for text in done.stdout.splitlines() if text.startswith("rank")]
-    trained, repeated = (line for rank, line in texts if rank == "rank 0")
-    assert "is the champion of kuairand: 2 x" in trained
-    assert "the same training is registered already" in repeated
-    assert [line for rank, line in texts if rank == "rank 1"] == ["[]", "[]"]
-    assert not list(scratch_folder("checkpoints").iterdir())
 
 
 @pytest.mark.slow(30)

@@ -66,6 +66,7 @@ def recommended_value(values: ChannelValues, strength: float) -> tuple[float, fl
     return float(chosen_N.mean()), float(truth_NA.mean(axis=0).max()), float(truth_NA.max(axis=1).mean())
 
 
+@pytest.mark.slow(0.5)
 def test_without_a_personal_effect_the_best_constant_remains():
     values = fitted(0.0)
     assert values.is_effect
@@ -75,6 +76,7 @@ def test_without_a_personal_effect_the_best_constant_remains():
     np.testing.assert_allclose(values.gains[0].effect_A - values.gains[0].effect_A.mean(), EFFECT_A, atol=0.15)
 
 
+@pytest.mark.slow(0.5)
 def test_a_strong_personal_effect_is_used_most_of_the_way_to_the_oracle():
     published, constant, oracle = recommended_value(fitted(1.5), 1.5)
     assert published > constant + 0.7 * (oracle - constant)
@@ -82,6 +84,7 @@ def test_a_strong_personal_effect_is_used_most_of_the_way_to_the_oracle():
     assert fitted(0.0).gains[0].statistic < 3
 
 
+@pytest.mark.slow(0.5)
 def test_a_channel_that_only_likers_see_is_not_overvalued_if_propensities_are_known():
     rows, _ = world(1.5, random=False)
     direct = ChannelValues.fit(rows, RECORDS, CONFIG)

@@ -51,6 +51,7 @@ def test_the_price_is_the_least_that_keeps_the_budget() -> None:
     assert least_price(lambda price: 5.0, 1.0, 2.0) == 2.0
 
 
+@pytest.mark.slow(0.5)
 @given(st.integers(2, 5), st.integers(0, 2**16))
 def test_channels_stay_near_their_shares_of_exposure(channels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

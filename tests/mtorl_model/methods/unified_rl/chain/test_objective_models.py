@@ -28,6 +28,7 @@ TINY_RMTL = RMTL.presets("kuairand")["small"].changed(
 )  # fmt: skip
 
 
+@pytest.mark.slow(0.5)
 def test_a_training_user_has_no_prediction_of_a_model_that_saw_the_user():
     """Objectives are a coin for each user, which only a model that saw the user can know."""
     rng = np.random.default_rng(0)
