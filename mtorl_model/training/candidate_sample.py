@@ -1,7 +1,7 @@
 """The sample for fine-tuning a method on candidates: whole sessions of a day, and a replay of earlier days.
 
 As for windows (day_sample.py), it has only training users, with labels as known at the end of the day, and it depends
-only on the dataset, the day and the lake. Of a large day few parts of the users are read.
+only on the dataset, the day and the lake. A large day is not read whole, but a few parts of its users.
 """
 
 import hashlib
@@ -83,7 +83,7 @@ def draw_candidates(
     partitions = [p for d in sorted({*earlier_days, *latest, day}) for p in partitions_of(lake, dataset, d)]
 
     def read(d: str, rows: int) -> CandidateStore:
-        """About as many rows of training users as asked for, or more; all of a day that has fewer."""
+        """About that many rows of training users, or more; all rows of a day that has fewer."""
         size_of = {part_of(file): file.rows * SHARES[TRAIN] for file in lake[STEPS, dataset, d].data_files()}
         parts = parts_with_rows(size_of, max(rows, 1), rng) or None  # None for a day without rows, which has no part
         return read_candidates(lake, dataset, [d], encoder, cutoff, TRAIN, parts)[0]
