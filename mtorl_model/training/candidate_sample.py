@@ -1,11 +1,11 @@
 """The sample for fine-tuning a method on candidates: whole sessions of a day, and a replay of earlier days.
 
 As for windows (day_sample.py), it has only training users, with labels as known at the end of the day, and it depends
-only on the dataset, the day and the lake.
+only on the dataset, the day and the lake. A large day is not read whole, but a few parts of its users.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -15,15 +15,17 @@ import torch
 
 from lakehouse.lake import Lake
 from lakehouse.reading import consistent_read
+from lakehouse.storage.data_files import part_of
 from mtorl_model.data.candidate_store import CandidateStore
 from mtorl_model.data.candidates.encoding import CandidateEncoder
 from mtorl_model.data.candidates.reading import partitions_of, read_candidates
 from mtorl_model.data.delayed_feedback import LabelCutoff
+from mtorl_model.data.parts import parts_with_rows
 from mtorl_model.data.session_batch import SessionBatch, session_batches
 from mtorl_model.training.config import FineTuneConfig
 from mtorl_model.training.day_sample import latest_days, per_batch, quotas, replay_days
 from schemas.dataset import Dataset
-from schemas.splits import TRAIN
+from schemas.splits import SHARES, TRAIN
 from schemas.tables import STEPS
 
 # A window has at most ten labels, and a batch of FineTuneConfig.batch_size windows about as many labels as this.
@@ -80,18 +82,23 @@ def draw_candidates(
     latest = latest_days([*days_before, day], partial(_windows, lake, dataset), config) if with_latest else []
     partitions = [p for d in sorted({*earlier_days, *latest, day}) for p in partitions_of(lake, dataset, d)]
 
-    def read_day(d: str) -> CandidateStore:
-        return read_candidates(lake, dataset, [d], encoder, cutoff, TRAIN)[0]
+    def read(d: str, rows: int) -> CandidateStore:
+        """About that many rows of training users, or more; all rows of a day that has fewer."""
+        size_of = {part_of(file): file.rows * SHARES[TRAIN] for file in lake[STEPS, dataset, d].data_files()}
+        parts = parts_with_rows(size_of, max(rows, 1), rng) or None  # None for a day without rows, which has no part
+        return read_candidates(lake, dataset, [d], encoder, cutoff, TRAIN, parts)[0]
 
-    def read(d: str, most_rows: int) -> CandidateStore:
-        return _some_sessions(read_day(d), most_rows, rng)
+    def read_sessions(d: str, most_rows: int) -> CandidateStore:
+        return _some_sessions(read(d, most_rows), most_rows, rng)
 
     with consistent_read(partitions):
         new_size, replay_size = _per_batch(config)
-        new = read(day, config.max_steps * new_size)
+        new = read_sessions(day, config.max_steps * new_size)
         rows_per_day = -(-_steps(len(new), config) * replay_size // max(len(earlier_days), 1))
-        replay = [read(earlier, rows_per_day) for earlier in earlier_days]
-        latest_rows = _latest_rows(lake, dataset, latest, read_day, config)
+        replay = [read_sessions(earlier, rows_per_day) for earlier in earlier_days]
+        latest_rows = [
+            _some_rows(read(d, rows), rows, rng) for d, rows in _latest_quotas(lake, dataset, latest, config)
+        ]
         inputs = {partition.key: partition.require().fingerprint for partition in partitions}
     no_rows = new.take(np.arange(0))
     return CandidateSample(
@@ -108,17 +115,15 @@ def _windows(lake: Lake, dataset: Dataset, day: str) -> float:
     return lake[STEPS, dataset, day].require().rows / EXPOSURES_PER_WINDOW
 
 
-def _latest_rows(
-    lake: Lake, dataset: Dataset, days: list[str], read_day: Callable[[str], CandidateStore], config: FineTuneConfig
-) -> list[CandidateStore]:
-    """Random rows of each day, as many of one day as of another; see quotas. One whole day at a time is in memory."""
-    rng = np.random.default_rng(list(hashlib.sha256(f"latest {dataset.name} {days}".encode()).digest()))
+def _latest_quotas(lake: Lake, dataset: Dataset, days: list[str], config: FineTuneConfig) -> list[tuple[str, int]]:
+    """How many rows of each day to read for `latest`, as many of one day as of another; see quotas."""
     rows = [lake[STEPS, dataset, day].require().rows for day in days]
-    drawn = []
-    for day, limit in zip(days, quotas(rows, config.latest_windows * EXPOSURES_PER_WINDOW), strict=True):
-        store = read_day(day)
-        drawn.append(store.take(np.sort(rng.choice(len(store), min(limit, len(store)), replace=False))))
-    return drawn
+    return list(zip(days, quotas(rows, config.latest_windows * EXPOSURES_PER_WINDOW), strict=True))
+
+
+def _some_rows(store: CandidateStore, most_rows: int, rng: np.random.Generator) -> CandidateStore:
+    """Random rows, at most as many."""
+    return store.take(np.sort(rng.choice(len(store), min(most_rows, len(store)), replace=False)))
 
 
 def _some_sessions(store: CandidateStore, most_rows: int, rng: np.random.Generator) -> CandidateStore:

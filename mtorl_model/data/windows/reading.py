@@ -16,6 +16,7 @@ from features.columns import NO_ROW, fixed_length_lists, row_indices
 from lakehouse.arrow_types import arrow_type
 from lakehouse.lake import DS, Lake, Partition
 from lakehouse.storage.data_files import part_of, read_file
+from mtorl_model.data.parts import parts_with_rows
 from mtorl_model.data.windows.journey_rows import JourneyRows, StepReader
 from schemas.dataset import Dataset
 from schemas.errors import UserError
@@ -106,22 +107,14 @@ def draw_windows(
 
 
 def enough_parts(parts: Sequence[WindowPart], quotas: Mapping[str, int], rng: np.random.Generator) -> list[WindowPart]:
-    """For each day its windows in as few parts as have its quota; every day has other parts.
-
-    A part is chosen with a probability in proportion to its windows. So if one part is enough for a day, every window
-    of the day is drawn with the same probability, also those of a part with very active users.
-    """
+    """For each day its windows in as few parts as have its quota (parts_with_rows); every day has other parts."""
     chosen: dict[str, set[str]] = {part: set() for part, _ in parts}
     counted = [pc.value_counts(windows.column(DS)).to_pylist() for _, windows in parts]
     counts = [{row["values"]: row["counts"] for row in rows} for rows in counted]
-    for day, missing in sorted(quotas.items()):
-        windows_P = np.array([count.get(day, 0) for count in counts], dtype=float)
-        if missing <= 0 or not windows_P.any():
-            continue
-        order = rng.choice(len(parts), np.count_nonzero(windows_P), replace=False, p=windows_P / windows_P.sum())
-        needed = 1 + int(np.searchsorted(np.cumsum(windows_P[order]), missing))
-        for number in order[:needed]:
-            chosen[parts[number].part].add(day)
+    for day, quota in sorted(quotas.items()):
+        windows_of = {part: count.get(day, 0) for (part, _), count in zip(parts, counts, strict=True)}
+        for part in parts_with_rows(windows_of, quota, rng):
+            chosen[part].add(day)
     needed_parts = []
     for part, windows in parts:
         if chosen[part]:

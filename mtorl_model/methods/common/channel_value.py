@@ -107,9 +107,10 @@ class ChannelValues:
 
         d follows a change of the channels. It is fitted with the bases of the earlier models, most of whose
         labels are older. lambda would need models that were cross-fitted, so it changes with a full training only.
-        It fits the models once, `fit` fits them value_folds + 1 times. If the values are effects, only labels with a
-        propensity are used. With less than half of the labels of the calibration nothing changes, because the personal
-        part of models that were fitted on fewer labels would be noisier than the calibration assumes.
+        It fits the models once, `fit` fits them value_folds + 1 times. A model with a lambda of 0, on which no value
+        depends, stays as it is. If the values are effects, only labels with a propensity are used. With less than half
+        of the labels of the calibration nothing changes, because the personal part of models that were fitted on fewer
+        labels would be noisier than the calibration assumes.
         """
         labels = labels.known_channels()
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
@@ -129,13 +130,21 @@ class ChannelValues:
         value = replace(value, effect_A=self._refitted_effects(value, rows, gained_N, weight_N))
         if not value.shrinkage_K.any():  # the models are not used
             return value
-        every_row = np.arange(len(gained_N))
-        models = _fit_models(rows, gained_N, weight_N, maturity_N, every_row, self.record_AK, config)
-        if models is None:
-            return value
-        odds_KNA = _model_odds(models, rows.feature_NF, self.record_AK)
-        centre_KA = (odds_KNA - (odds_KNA @ self.share_A)[..., None]).mean(axis=1)
-        return replace(value, models=models, centre_KA=centre_KA)
+        assert value.models is not None  # checked above
+        trees, decoder = value.models
+        centre_KA = value.centre_KA.copy()
+        if value.shrinkage_K[0] > 0:
+            trees = _fit_trees(rows, gained_N, maturity_N, self.record_AK, config)
+            centre_KA[0] = self._centre(_all_tree_odds(trees, rows.feature_NF, self.record_AK))
+        if value.shrinkage_K[1] > 0:
+            decoder = _fit_decoder(rows, gained_N, weight_N, self.record_AK, config)
+            centre_KA[1] = self._centre(decoder.odds(rows.feature_NF, self.record_AK))
+        return replace(value, models=(trees, decoder), centre_KA=centre_KA)
+
+    def _centre(self, odds_NA: Floats) -> Floats:
+        """[A]: what e of one model is reduced by."""
+        centre_A: Floats = (odds_NA - (odds_NA @ self.share_A)[:, None]).mean(axis=0)
+        return centre_A
 
     def _refitted_effects(self, value: GainValue, rows: LabelRows, gained_N: Floats, weight_N: Floats) -> Floats:
         """[A]: d."""
@@ -328,19 +337,30 @@ def _fit_models(
     config: ValueConfig,
 ) -> tuple[Trees, ChannelDecoder] | None:
     """None if all labels are equal. maturity_N: the part of the weights that comes from gains that may still follow."""
-    gained, weight = gained_N[rows], weight_N[rows]
-    if gained.min() == gained.max():
+    if gained_N[rows].min() == gained_N[rows].max():
         return None
+    chosen, maturity = labels.take(rows), None if maturity_N is None else maturity_N[rows]
+    trees = _fit_trees(chosen, gained_N[rows], maturity, record_AK, config)
+    return trees, _fit_decoder(chosen, gained_N[rows], weight_N[rows], record_AK, config)
+
+
+def _fit_trees(
+    labels: LabelRows, gained_N: Floats, maturity_N: Floats | None, record_AK: Ints, config: ValueConfig
+) -> Trees:
     trees = HistGradientBoostingClassifier(
         max_iter=config.value_iterations, learning_rate=config.value_rate, max_leaf_nodes=config.value_leaf_nodes,
         min_samples_leaf=config.value_min_samples_leaf, l2_regularization=config.value_l2, early_stopping=False,
         random_state=0,
     )  # fmt: skip
-    features_NF, action_N = labels.feature_NF[rows], labels.action_N[rows]
     # Trees bin weighted features a hundred times slower. Propensities matter less to them: they read the inputs.
-    trees.fit(with_channel(features_NF, action_N, record_AK), gained, None if maturity_N is None else maturity_N[rows])
-    decoder = ChannelDecoder.fit(features_NF, action_N, gained, weight, record_AK, config.decoder_penalty)
-    return Trees.from_classifier(trees), decoder
+    trees.fit(with_channel(labels.feature_NF, labels.action_N, record_AK), gained_N, maturity_N)
+    return Trees.from_classifier(trees)
+
+
+def _fit_decoder(
+    labels: LabelRows, gained_N: Floats, weight_N: Floats, record_AK: Ints, config: ValueConfig
+) -> ChannelDecoder:
+    return ChannelDecoder.fit(labels.feature_NF, labels.action_N, gained_N, weight_N, record_AK, config.decoder_penalty)
 
 
 def with_channel(features_NF: Features, action_N: Ints, record_AK: Ints) -> Features:

@@ -16,6 +16,7 @@ from jobs.quality.audit_results import FAIL
 from jobs.quality.audits import audit_partition
 from lakehouse.lake import Lake
 from lakehouse.rows import rows_of_model
+from lakehouse.storage.data_files import part_of
 from lakehouse.storage.scratch import work_folder
 from mtorl_model import learn
 from mtorl_model.champion.day_samples import draw_sample
@@ -200,5 +201,5 @@ def forget_later_gains(lake: Lake, day: str, end_ms: int) -> None:
                 rows = rows.set_column(
                     rows.column_names.index(name), rows.field(name), pc.if_else(is_later, unknown, column)
                 )
-            pq.write_table(rows, staged / file.name)
+            pq.write_table(rows, staged / f"{part_of(file)}.parquet")
         partition.publish(staged, inputs={}, code="0")

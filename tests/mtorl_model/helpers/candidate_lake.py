@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,11 @@ CRITEO = get_dataset("criteo")
 DAYS = tuple(day(k) for k in range(3))
 
 
-def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
-    """exposures, steps, sequences, item_history and feature_spec of three days; of journeys what the night reads."""
+def write_candidate_lake(root: Path, users: int = 120, rows: int = 900, parts: int = 1) -> Lake:
+    """exposures, steps, sequences, item_history and feature_spec of three days; of journeys what the night reads.
+
+    parts: the files of a day of exposures, and of steps, each with a share of the users.
+    """
     lake = Lake(root)
     frame = random_exposures(CRITEO, users=users, rows=rows, days=len(DAYS), seed=5)
     chunk = user_chunk(frame, CRITEO, CRITEO.end_of_day_ms(DAYS[-1]))
@@ -42,8 +46,9 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
     exposure_days, history = np.asarray(chunk.exposures.column("ds")), None
     for ds in DAYS:
         day_rows = chunk.exposures.filter(exposure_days == ds)
-        _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, day_rows)
-        _publish(lake, STEPS, ds, steps(CRITEO).columns, exposure_steps.filter(exposure_days == ds))
+        part_N = np.array([crc32(str(user).encode()) % parts for user in day_rows.column("user_id").to_pylist()])
+        _publish(lake, EXPOSURES, ds, exposures(CRITEO).columns, day_rows, part_N)
+        _publish(lake, STEPS, ds, steps(CRITEO).columns, exposure_steps.filter(exposure_days == ds), part_N)
         windows = cut_windows(chunk, position_N, CRITEO, DEFAULT_STEPS, [ds])
         _publish(lake, SEQUENCES, ds, sequences(CRITEO).columns, windows)
         history = fold_item_history(history, [day_rows], CRITEO, ds)
@@ -65,8 +70,14 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900) -> Lake:
     return lake
 
 
-def _publish(lake: Lake, table: str, ds: str, columns: tuple[Column, ...], rows: pa.Table) -> None:
+def _publish(
+    lake: Lake, table: str, ds: str, columns: tuple[Column, ...], rows: pa.Table, part_N: np.ndarray | None = None
+) -> None:
+    """part_N: the file of each row; None: one file."""
     schema = pa.schema([(column.name, arrow_type(column.dtype)) for column in columns])
+    part_N = np.zeros(len(rows), int) if part_N is None else part_N
     with work_folder() as staged:
-        pq.write_table(rows.select(schema.names).cast(schema), staged / "part-0.parquet")
+        for part in range(int(part_N.max(initial=0)) + 1):
+            part_rows = rows.select(schema.names).cast(schema).filter(part_N == part)
+            pq.write_table(part_rows, staged / f"part-{part}.parquet")
         lake[table, CRITEO, ds].publish(staged, inputs={}, code="0")

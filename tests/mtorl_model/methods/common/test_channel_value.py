@@ -1,5 +1,6 @@
 """The value of each channel, in worlds whose truth is known: nothing personal, and a strong personal effect."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -134,6 +135,19 @@ def test_newer_labels_fit_models_and_effects_again_but_not_the_shrinkage():
         assert chosen > constant + 0.6 * (oracle - constant)
     without_propensities = values.refitted(rows._replace(propensity_N=np.zeros_like(rows.propensity_N)), CONFIG)
     assert without_propensities is values
+
+
+def test_a_model_that_no_value_depends_on_is_not_fitted_again():
+    values, (rows, _) = fitted(1.5), world(1.5, labels=4000, seed=3)
+    assert values.gains[0].models is not None
+    for used in (0, 1):
+        shrinkage_K = np.where(np.arange(2) == used, 0.5, 0.0)
+        value = replace(values.gains[0], shrinkage_K=shrinkage_K)
+        newer = replace(values, gains=(value,)).refitted(rows, CONFIG).gains[0]
+        assert newer.models is not None
+        for model in (0, 1):
+            assert (newer.models[model] is value.models[model]) == (model != used)
+            assert (newer.centre_KA[model] == value.centre_KA[model]).all() == (model != used)
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.5])
