@@ -86,7 +86,7 @@ def steps(exposures: pl.DataFrame) -> pl.DataFrame:
     places = {
         "row": pl.int_range(pl.len(), dtype=pl.Int32),
         "is_first": is_new_user,
-        "is_first_of_time": is_new_user | (_AT_MS != _AT_MS.shift()),
+        "is_first_of_time": is_new_user | (_AT_MS.shift() != _AT_MS),
         "is_first_of_day": is_new_user | (pl.col("ds") != pl.col("ds").shift()),
         "exposures": pl.lit(1, pl.Int32),
         "clicked_at_ms": pl.when(pl.col("click") == 1).then(_AT_MS).when(is_new_user).then(_NEVER).forward_fill(),
@@ -145,6 +145,7 @@ def windows(steps: pl.DataFrame, n: int = DEFAULT_STEPS) -> pl.DataFrame:
     more = ((stop - full_stop + n - context - 1) // (n - context)).clip(0)
     window_stop = pl.min_horizontal(full_stop + number * (n - context), stop)
     bucket = _USER.hash(seed=1) % 10
+    split = pl.when(bucket < 8).then(pl.lit(TRAIN)).when(bucket == 8).then(pl.lit(VALIDATION)).otherwise(pl.lit(TEST))
     return (
         steps.lazy()
         .group_by("user_id", "ds", maintain_order=True)
@@ -158,7 +159,7 @@ def windows(steps: pl.DataFrame, n: int = DEFAULT_STEPS) -> pl.DataFrame:
         .with_columns(
             window_stop=window_stop,
             first_label=pl.when(number == 0).then(first_label).otherwise(full_stop + (number - 1) * (n - context)),
-            split=pl.when(bucket < 8).then(pl.lit(TRAIN)).when(bucket == 8).then(pl.lit(VALIDATION)).otherwise(pl.lit(TEST)),
+            split=split,
         )
         .with_columns(first_step=(pl.col("window_stop") - n).clip(0), last_step=pl.col("window_stop") - 1)
         .select(
@@ -212,7 +213,9 @@ def _conversions(exposures: pl.LazyFrame, channels: Sequence[str]) -> pl.LazyFra
     return (
         exposures.filter(pl.col("conversion") == 1)
         .sort("user_id", "conversion_at_ms")
-        .select("user_id", conversion_known_at_ms="conversion_at_ms", **{k: v.over("user_id") for k, v in known.items()})
+        .select(
+            "user_id", conversion_known_at_ms="conversion_at_ms", **{k: v.over("user_id") for k, v in known.items()}
+        )
     )
 
 

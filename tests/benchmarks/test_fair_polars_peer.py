@@ -26,7 +26,9 @@ from benchmarks import fair_polars_peer as peer  # noqa: E402
 
 ROWS = 3_000
 ORDER = ["user_id", "exposed_at_ms", "exposure_id"]
-BY_CHANNEL = [f"{period}_{name}_by_channel" for period in ("seen", "new") for name in ("exposures", "click", "conversion")]
+BY_CHANNEL = [
+    f"{period}_{name}_by_channel" for period in ("seen", "new") for name in ("exposures", "click", "conversion")
+]
 
 
 @pytest.fixture(scope="module")
