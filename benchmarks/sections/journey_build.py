@@ -47,9 +47,9 @@ contract refuses, keeps one copy of each exposure, computes every column of `ste
 and writes `exposures`, `steps` and `sequences` by day. A test compares all columns with the pipeline's. Three differ in
 form: an exposure's id and a user's split are hashes of Polars, and the counts by channel are arrays with a number for
 each channel, because with lists of the channels that have a count, as the pipeline stores them, Polars takes fifteen
-times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with their reasons, count
-the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from an earlier day or
-use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure after a user's first
+times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with their
+reasons, count the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from an
+earlier day or use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure after a user's first
 is a label once.
 
 Runs alternate; a ratio compares the costs of one round, and the cell shows the median [smallest, largest] of the
@@ -66,8 +66,8 @@ lines with Arrow, evaluates the contract in DuckDB and sends blocks of Arrow to 
 write; no row passes through Java.
 
 The limits for raw log to sequences are 5 times minimal Polars at 4 million rows and 3.5 times at 16 million, in time,
-and the processor time of fair Polars. Measured: {reached}. The start of Spark and of its workers is part of each of the
-two jobs: about eight seconds of processor time each."""
+and the processor time of fair Polars. Measured: {reached}. Each of the two jobs starts Spark and its workers, which
+takes about eight seconds of processor time."""
 
 
 @dataclass(frozen=True, slots=True)
