@@ -1,6 +1,5 @@
 """Publishes days whose files Spark's workers have stored, in one commit."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,10 +31,13 @@ _ROWS_PER_CHUNK = 2_000_000
 def files_per_day(lake: Lake, dataset: Dataset) -> int:
     """How many files a day of this dataset has in this lake, each with other users.
 
-    Raises UserError if MTORL_FILES_PER_DAY asks for another number.
+    MTORL_FILES_PER_DAY or FILES_PER_DAY, until the dataset has tables. Raises UserError if it has another number then.
     """
-    file, requested, stored = lake.files_per_day(dataset), _requested_files_per_day(), FILES_PER_DAY
-    if file.is_file():  # lakes of earlier versions have none
+    file, requested = lake.files_per_day(dataset), _requested_files_per_day()
+    if not _has_tables(lake, dataset):
+        return requested or FILES_PER_DAY
+    stored = FILES_PER_DAY
+    if file.is_file():  # not in a lake of an earlier version
         stored = read_stored(file, _file_count, "write the number of files that a day of exposures has into it")
     if requested not in (None, stored):
         raise UserError(
@@ -45,11 +47,14 @@ def files_per_day(lake: Lake, dataset: Dataset) -> int:
     return stored
 
 
-def choose_files_per_day(lake: Lake, dataset: Dataset) -> int:
-    """The same; the first run of a dataset stores MTORL_FILES_PER_DAY, or FILES_PER_DAY, as the dataset's number."""
-    if all(table_version(lake.table(table, dataset)) < 0 for table in (EXPOSURES, QUARANTINE)):
-        write_whole(lake.files_per_day(dataset), json.dumps(_requested_files_per_day() or FILES_PER_DAY) + "\n")
-    return files_per_day(lake, dataset)
+def store_files_per_day(lake: Lake, dataset: Dataset, number: int) -> None:
+    """Store the number of a dataset that has no tables yet."""
+    if not _has_tables(lake, dataset):
+        write_whole(lake.files_per_day(dataset), f"{number}\n")
+
+
+def _has_tables(lake: Lake, dataset: Dataset) -> bool:
+    return any(table_version(lake.table(table, dataset)) >= 0 for table in (EXPOSURES, QUARANTINE))
 
 
 def _requested_files_per_day() -> int | None:
@@ -63,7 +68,7 @@ def _requested_files_per_day() -> int | None:
 
 
 def _file_count(text: str) -> int:
-    """Raises ValueError if the text is no such number."""
+    """Raises ValueError for any other text than such a number."""
     number = int(text)
     if not 1 <= number <= _MOST_FILES_PER_DAY:
         raise ValueError(f"{number} files a day")

@@ -4,7 +4,7 @@ import pytest
 from in_process import Jobs
 from raw_logs import criteo_row, write_criteo
 
-from jobs.spark.partitions import FILES_PER_DAY, choose_files_per_day, files_per_day
+from jobs.spark.partitions import FILES_PER_DAY, files_per_day, store_files_per_day
 from lakehouse.lake import Lake
 from lakehouse.storage.data_files import part_of
 from schemas.dataset import get_dataset
@@ -40,36 +40,40 @@ def test_all_tables_have_the_number_of_the_first_run(built, monkeypatch, capsys)
     assert capsys.readouterr().err.strip().count("MTORL_FILES_PER_DAY=8: criteo has 3 files a day in") == 1
 
 
+@pytest.fixture
+def lake(tmp_path, monkeypatch) -> Lake:
+    """A lake in which the dataset has tables."""
+    monkeypatch.setattr("jobs.spark.partitions._has_tables", lambda *_: True)
+    return Lake(tmp_path)
+
+
 def test_a_number_without_tables_may_still_change(tmp_path, monkeypatch):
     lake = Lake(tmp_path)
-    monkeypatch.setenv(VARIABLE, "16")
-    assert choose_files_per_day(lake, CRITEO) == files_per_day(lake, CRITEO) == 16
-    monkeypatch.delenv(VARIABLE)
-    assert files_per_day(lake, CRITEO) == 16
-    assert choose_files_per_day(lake, CRITEO) == FILES_PER_DAY
+    store_files_per_day(lake, CRITEO, 16)
+    assert files_per_day(lake, CRITEO) == FILES_PER_DAY
+    monkeypatch.setenv(VARIABLE, "5")
+    assert files_per_day(lake, CRITEO) == 5
 
 
-def test_a_lake_of_an_earlier_version_keeps_its_number(tmp_path, monkeypatch):
-    lake = Lake(tmp_path)
-    monkeypatch.setattr("jobs.spark.partitions.table_version", lambda _: 0)
-    assert choose_files_per_day(lake, CRITEO) == FILES_PER_DAY
+def test_a_lake_of_an_earlier_version_keeps_its_number(lake, monkeypatch):
+    store_files_per_day(lake, CRITEO, 16)
     assert not lake.files_per_day(CRITEO).exists()
+    assert files_per_day(lake, CRITEO) == FILES_PER_DAY
     monkeypatch.setenv(VARIABLE, "16")
     with pytest.raises(UserError, match=f"MTORL_FILES_PER_DAY=16: criteo has {FILES_PER_DAY} files a day"):
-        choose_files_per_day(lake, CRITEO)
+        files_per_day(lake, CRITEO)
 
 
 @pytest.mark.parametrize("value", ["0", "many", "2000"])
 def test_a_wrong_number_is_one_line(tmp_path, monkeypatch, value):
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(UserError, match=f"MTORL_FILES_PER_DAY={value}: a number from 1 to 1024"):
-        choose_files_per_day(Lake(tmp_path), CRITEO)
-    assert not Lake(tmp_path).files_per_day(CRITEO).exists()
+        files_per_day(Lake(tmp_path), CRITEO)
 
 
-def test_a_damaged_number_is_one_line(tmp_path):
-    file = Lake(tmp_path).files_per_day(CRITEO)
+def test_a_damaged_number_is_one_line(lake):
+    file = lake.files_per_day(CRITEO)
     file.parent.mkdir(parents=True)
     file.write_text("0")
     with pytest.raises(UserError, match=r"files_per_day\.json is damaged"):
-        files_per_day(Lake(tmp_path), CRITEO)
+        files_per_day(lake, CRITEO)
