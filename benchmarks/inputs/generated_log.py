@@ -31,9 +31,9 @@ def generated_log(cache: Path, rows: int, *, users: int | None = None, days: int
     return folder
 
 
-def skewed_log(cache: Path, rows: int) -> Path:
+def skewed_log(cache: Path, rows: int, *, users: int | None = None) -> Path:
     """The folder of the generated log, of which one user has a tenth: in every tenth row, the user is the first one."""
-    original = generated_log(cache, rows)
+    original = generated_log(cache, rows, users=users)
     folder = cache / f"{original.name}-skewed"
     if not folder.exists():
         unfinished = cache / f"{folder.name}.unfinished"

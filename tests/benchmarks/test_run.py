@@ -67,7 +67,7 @@ def test_sections_of_one_run_have_the_command_of_that_run(bench):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "weather"], "ONLY=weather: choose from journeys, day"),
+        (["--only", "weather"], "ONLY=weather: choose from journeys, scale, day"),
         (["--sizes", "many"], "SIZES='many'"),
         (["--sizes", "-1"], "SIZES='-1'"),
         (["--sizes", " "], "at least one"),
