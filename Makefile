@@ -44,7 +44,7 @@ results: ## write docs/results.md from the evaluations and studies of a lake [LA
 budget: setup ## compare budget strategies in the simulator and write the table and curves of docs/budget.md (takes an hour)
 	@$(TOOLS)/python -m simulation.compare --out .budget --document docs/budget.md
 
-bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=journeys|day|history|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
+bench: ## run the benchmarks and write docs/performance.md (takes hours) [ONLY=journeys|scale|day|history|training|scoring|large-day|gpu SIZES="1 4 16" REPEATS=3]
 	@bin/bench.sh
 
 rollback: ## make an earlier model the champion again [DATASET LAKE METHOD VERSION=mtorl_kuairand/3; without VERSION: the previous champion]

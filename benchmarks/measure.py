@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -62,12 +63,18 @@ class Spread:
 
 
 def measure(
-    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, *, whole_tree: bool = True
+    command: Sequence[str | Path],
+    environment: Mapping[str, str] | None = None,
+    *,
+    whole_tree: bool = True,
+    servers: Sequence[int] = (),
 ) -> Cost:
     """Run the command to its end. If this process ends early, the command ends with it.
 
     environment: variables that are added to those of this process.
     whole_tree: False samples only the command's own process, which disturbs it less.
+    servers: ids of running processes that work for the command. The processor time that they and their children use
+        from now on counts, and so does their memory; their read_bytes count from their start.
 
     Raises UserError, with the end of the command's output, if the command fails.
     """
@@ -81,7 +88,7 @@ def measure(
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
-        usage = _TreeUsage(process.pid) if whole_tree else _ProcessUsage(process.pid)
+        usage = _TreeUsage(process.pid, servers) if whole_tree else _ProcessUsage(process.pid)
         sampler = _Sampler(usage)
         try:
             sampler.start()
@@ -150,13 +157,15 @@ class _Usage(Protocol):
 
 
 class _TreeUsage:
-    """Samples a process and all its descendants."""
+    """Samples a process, and servers that run already, each with all its descendants."""
 
     interval_s = _TREE_INTERVAL_S
 
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
-        self._cpu_s: dict[tuple[int, float], float] = {}  # by process id and start: the system reuses ids
+    def __init__(self, pid: int, servers: Sequence[int] = ()) -> None:
+        self._roots = [psutil.Process(server) for server in servers]
+        self._earlier_cpu_s = {_key(process): _cpu_s(process) for process in self._processes()}
+        self._roots.append(psutil.Process(pid))
+        self._cpu_s: dict[tuple[int, float], float] = {}
         self.cpu_s = 0.0
         self.peak_bytes = self.read_bytes = 0
 
@@ -165,9 +174,8 @@ class _TreeUsage:
         for process in self._processes():
             # A process may end during the sample; its processor time of the previous sample then stays.
             try:
-                key = process.pid, process.create_time()
-                used = process.cpu_times()
-                self._cpu_s[key] = used.user + used.system
+                key = _key(process)
+                self._cpu_s[key] = _cpu_s(process) - self._earlier_cpu_s.get(key, 0.0)
                 # The system adds the bytes of a child to its parent's once the parent has waited for it. Spark's
                 # Python workers have no parent that waits: they count as long as they live.
                 read_bytes += process.io_counters().read_chars
@@ -179,10 +187,21 @@ class _TreeUsage:
         self.read_bytes = max(self.read_bytes, read_bytes)
 
     def _processes(self) -> list[psutil.Process]:
-        try:
-            return [self._root, *self._root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        processes = []
+        for root in self._roots:
+            with suppress(psutil.NoSuchProcess):
+                processes += [root, *root.children(recursive=True)]
+        return processes
+
+
+def _key(process: psutil.Process) -> tuple[int, float]:
+    """Its id and its start: the system uses ids again."""
+    return process.pid, process.create_time()
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 class _ProcessUsage:

@@ -16,14 +16,14 @@ import torch
 
 from benchmarks import machine
 from benchmarks.commands import ROOT
-from benchmarks.sections import journey_build, large_day, long_history, model_costs, one_more_day
+from benchmarks.sections import journey_build, large_day, long_history, model_costs, one_more_day, scale
 from benchmarks.sections.page import write_page
 from benchmarks.sections.section import Section, store, stored
 from schemas.errors import UserError, exit_with_one_line
 
 _HISTORIES = [1, 10, 30]  # days
 _LONG_HISTORIES = [10, 100, 1000, 1095]  # days
-_MAX_LARGE_DAY_ROWS = 1_000_000
+_MAX_LARGE_DAY_ROWS, _MAX_SCALE_ROWS = 1_000_000, 4_000_000
 
 
 def main() -> None:
@@ -65,6 +65,7 @@ def _measures(cache: Path, sizes: list[int], repeats: int) -> dict[str, Callable
     users = largest // 400
     return {
         "journeys": lambda command: journey_build.measure_section(cache, command, sizes, repeats),
+        "scale": lambda command: scale.measure_section(cache, command, min(max(sizes), _MAX_SCALE_ROWS), repeats),
         "day": lambda command: one_more_day.measure_section(cache, command, users, _HISTORIES, repeats),
         "history": lambda command: long_history.measure_section(cache, command, _LONG_HISTORIES, repeats),
         "training": lambda command: model_costs.measure_training(command, repeats),

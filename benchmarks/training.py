@@ -2,11 +2,12 @@
 
 python -m benchmarks.training --preset small|paper [--seconds 10] [--rounds 3] [--device auto] [--full USERS]
 
-Random windows with the sizes of Criteo's are read from files as in production. Three things are measured in each round,
-each for about --seconds:
+Random windows with the sizes of Criteo's are read from files as in production. Four things are measured in each round,
+each for about --seconds except the loader:
 - the training loop of the pipeline (training.loop.fit);
 - a plain eager loop of the same model on the same batches: Adam updates each tensor separately, every tensor is copied
   separately, in float32, and the loss is read at each step;
+- the loader alone: a batch of windows is gathered from the files of steps, and nothing is computed with it;
 - matrix products: on a CPU in float32 and of the model's size; on a GPU in bfloat16 and so large that only its
   arithmetic units limit them.
 An additional first round is not counted. The last line of the output is a JSON object with medians over the rounds. On
@@ -28,6 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,6 +39,7 @@ from benchmarks.machine import device_name
 from lakehouse.arguments import require_at_least
 from mtorl_model.data.batch import Batch
 from mtorl_model.data.device import choose_device
+from mtorl_model.data.windows.encoded_steps import StepArrays, WindowArrays
 from mtorl_model.methods.mtorl.config import PRESETS, LossConfig, ModelConfig, preset
 from mtorl_model.methods.mtorl.losses import MTORLLoss, draw_pairs, total_loss
 from mtorl_model.methods.mtorl.network import Network
@@ -97,7 +100,7 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
     with tempfile.TemporaryDirectory() as folder:
         train = write_windows(Path(folder, "train"), windows, model_config.steps)
         valid = write_windows(Path(folder, "valid"), _VALIDATION_WINDOWS, model_config.steps)
-        batch = next(train.in_order(batch_size))
+        batch, cache_sizes = next(train.in_order(batch_size)), _cache_sizes(Path(folder, "train"))
         flops_per_window = count_step_flops(_new(model_config), batch, loss_config) / len(batch.label_BL)
         product_network, plain_network = _new(model_config).to(device), _new(model_config).to(device)
 
@@ -108,10 +111,15 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
             for epoch in range(epochs):
                 plain_loop(plain_network, train.batches(batch_size, seed=0, epoch=epoch), loss_config, device)
 
+        def gather(epochs: int) -> None:
+            for epoch in range(epochs):
+                for _ in train.batches(batch_size, seed=0, epoch=epoch):
+                    pass
+
         model_shape = (batch_size * model_config.steps, model_config.hidden)
         matrix_shape = (_MATRIX_SIZE, _MATRIX_SIZE) if device.type == "cuda" else model_shape
         multiply_s = min(seconds, _MAX_MULTIPLY_S)
-        product_rates, plain_rates, multiply_rates = [], [], []
+        product_rates, plain_rates, gather_rates, multiply_rates = [], [], [], []
         gpu_figures: dict[str, float] = {}
         epochs = 1
         for number in range(rounds + 1):
@@ -119,12 +127,14 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
             product_rate = _rate(train_product, epochs, len(train), device)
             gpu_figures |= _gpu_peak(device)
             plain_rate = _rate(train_plain, epochs, len(train), device)
+            gather_rate = _rate(gather, 1, len(train), device)
             flops = multiply_rate(*matrix_shape, device, multiply_s)
             if number == 0:  # this round compiles and warms up, and shows how many epochs take the wanted time
                 epochs = max(1, round(seconds * product_rate / len(train)))
                 continue
             product_rates.append(product_rate)
             plain_rates.append(plain_rate)
+            gather_rates.append(gather_rate)
             multiply_rates.append(flops)
         if device.type == "cuda":
             model_size_flops = multiply_rate(*model_shape, device, multiply_s)
@@ -137,6 +147,8 @@ def measure(name: str, seconds: float, rounds: int, device: torch.device, window
         "plain_windows_per_second": median(plain_rates),
         "times_plain": median(a / b for a, b in zip(product_rates, plain_rates, strict=True)),
         "ms_per_step": 1000 * batch_size / median(product_rates),
+        "gather_ms_per_batch": 1000 * batch_size / median(gather_rates),
+        **cache_sizes,
         "gflop_per_step": flops_per_window * batch_size / 1e9,
         "multiply_gflop_per_second": median(multiply_rates) / 1e9,
         "share_of_multiply": median(
@@ -165,6 +177,21 @@ def measure_full(name: str, users: int, device: torch.device) -> dict[str, Any]:
         "epochs": len(history.epochs),
         "windows_per_second": len(history.epochs) * users / seconds,
         **_gpu_peak(device),
+    }
+
+
+def _cache_sizes(folder: Path) -> dict[str, float]:
+    """The bytes of encoded steps, each stored once, and of a window that refers to them. folder: of write_windows."""
+    steps, windows = (
+        [np.load(folder / f"{name}.npy", mmap_mode="r") for name in arrays._fields]
+        for arrays in (StepArrays, WindowArrays)
+    )
+    bytes_per_step, bytes_per_window = (
+        sum(array.nbytes for array in arrays) / len(arrays[0]) for arrays in (steps, windows)
+    )
+    return {
+        "cache_MiB_per_million_steps": 1e6 * bytes_per_step / 2**20,
+        "cache_bytes_per_window": bytes_per_window,
     }
 
 

@@ -21,6 +21,7 @@ from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.publish import publish_log
 from jobs.raw.rows import require_usable
 from jobs.spark.context import spark_context, starting_workers
+from jobs.spark.partitions import files_per_day
 from lakehouse.arguments import (
     add_accept_few_rows,
     add_day_range,
@@ -67,7 +68,7 @@ def main() -> None:
     built: list[str] = []
     if changed or plan.days_to_build():
         with spark_context(f"exposures {dataset.name}") as spark, starting_workers(spark):
-            log = RawLog(spark, dataset, files)
+            log = RawLog(spark, dataset, files, files_per_day(lake, dataset))
             plan = replace(plan, index=read_changed_files(lake, log))
             if built := plan.days_to_build():
                 publish_log(lake, log, plan.index, built)

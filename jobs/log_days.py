@@ -14,6 +14,7 @@ from jobs.raw.log import NO_ROWS, RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import require_usable
 from jobs.spark.context import spark_context
+from jobs.spark.partitions import FILES_PER_DAY
 from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
 from schemas.printable import counted
@@ -30,7 +31,8 @@ def main() -> None:
     require_usable(dataset)
     files = find_raw_files(dataset, args.raw)
     with spark_context(f"days of {dataset.name}") as spark:
-        log, names = RawLog(spark, dataset, files), {n for view in event_views(dataset) for n in files[view].by_name}
+        log = RawLog(spark, dataset, files, FILES_PER_DAY)
+        names = {name for view in event_views(dataset) for name in files[view].by_name}
         fingerprints = log.blocks(names, NO_ROWS).fingerprints()
         usable = usable_rows_by_day(fingerprints, lambda: log.blocks(names).reasons())
     calendar = LogCalendar(usable, dataset.quality)

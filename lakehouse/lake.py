@@ -190,6 +190,10 @@ class Lake:
         """The content of the raw log when it was last read: jobs.raw.index."""
         return self.table("raw_index", dataset) / "index.json"
 
+    def files_per_day(self, dataset: Dataset | str) -> Path:
+        """How many files a day of this dataset has: jobs.spark.partitions."""
+        return self.table("layout", dataset) / "files_per_day.json"
+
     def exported_quarantine(self, dataset: Dataset | str) -> Path:
         """Copies of the files of quarantined rows that were exported to be repaired: jobs.quarantine."""
         return self.table("handed_out", dataset)

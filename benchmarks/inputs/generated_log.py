@@ -31,6 +31,29 @@ def generated_log(cache: Path, rows: int, *, users: int | None = None, days: int
     return folder
 
 
+def skewed_log(cache: Path, rows: int, *, users: int | None = None) -> Path:
+    """The folder of the generated log, of which one user has a tenth: in every tenth row, the user is the first one."""
+    original = generated_log(cache, rows, users=users)
+    folder = cache / f"{original.name}-skewed"
+    if not folder.exists():
+        unfinished = cache / f"{folder.name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        user = [column.name for column in LOG.columns].index("uid")
+        log = log_file(original)
+        with log.open() as lines, (unfinished / log.name).open("w") as skewed:
+            skewed.write(next(lines))
+            heavy = ""
+            for number, line in enumerate(lines):
+                if number % 10 == 0:
+                    cells = line.split(LOG.separator)
+                    heavy = heavy or cells[user]
+                    line = LOG.separator.join([*cells[:user], heavy, *cells[user + 1 :]])
+                skewed.write(line)
+        unfinished.rename(folder)
+    return folder
+
+
 def log_file(folder: Path) -> Path:
     """The only file of a generated log."""
     (file,) = folder.glob(LOG.patterns[1])

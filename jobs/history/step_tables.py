@@ -11,7 +11,7 @@ from jobs.history.item_history import publish_item_history
 from jobs.history.resume import earlier_history
 from jobs.spark.buckets import in_each_bucket
 from jobs.spark.context import OpenContext
-from jobs.spark.partitions import commit_built_days, day_chunks
+from jobs.spark.partitions import commit_built_days, day_chunks, files_per_day
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from lakehouse.published_days import stale_days
@@ -63,7 +63,7 @@ def build(
         earlier_journeys=history.journeys,
     )
     describe_job(spark, "computing steps and windows")
-    files = in_each_bucket(spark, job)
+    files = in_each_bucket(spark, files_per_day(lake, dataset), job)
     for table in (steps(dataset), sequences(dataset)):
         commit_built_days(
             lake, table, dataset, days, files.get(table.name, {}), inputs=inputs[table.name].__getitem__,

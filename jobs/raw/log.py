@@ -25,7 +25,6 @@ from jobs.raw.row_work import DS, OUTCOME, row_schema
 from jobs.raw.rows import ReadTask, read_tasks, require_usable, rows_of_task
 from jobs.spark.blocks import Block, blocks_by_partition, rows_by_kind
 from jobs.spark.bucket_numbers import bucket_numbers
-from jobs.spark.partitions import FILES_PER_DAY
 from jobs.spark.progress import describe_job
 from lakehouse.arrow_types import rows_where
 from schemas.dataset import PARQUET, Dataset
@@ -50,13 +49,13 @@ class Partitions:
     day_groups: int
 
     @classmethod
-    def for_tasks(cls, tasks: Iterable[ReadTask]) -> "Partitions":
+    def for_tasks(cls, tasks: Iterable[ReadTask], buckets: int) -> "Partitions":
         size = sum(
             task.size * (_PACKED if split.source.compression or task.layout.format == PARQUET else 1)
             for task in tasks
             for split in task.splits[:1]
         )
-        return cls(FILES_PER_DAY, 1 + size // (FILES_PER_DAY * _BYTES_OF_PARTITION))
+        return cls(buckets, 1 + size // (buckets * _BYTES_OF_PARTITION))
 
     @property
     def number(self) -> int:
@@ -188,11 +187,14 @@ class LogBlocks:
 
 
 class RawLog:
-    """files: by view name, as from find_raw_files. Files that were read together are not read again in a run."""
+    """files: by view name, as from find_raw_files. Files that were read together are not read again in a run.
 
-    def __init__(self, spark: SparkContext, dataset: Dataset, files: Mapping[str, RawFiles]) -> None:
+    buckets: of users, each a file of a day.
+    """
+
+    def __init__(self, spark: SparkContext, dataset: Dataset, files: Mapping[str, RawFiles], buckets: int) -> None:
         require_usable(dataset)
-        self.spark, self.dataset, self.files = spark, dataset, files
+        self.spark, self.dataset, self.files, self.buckets = spark, dataset, files, buckets
         self._latest: tuple[set[str], LogBlocks] | None = None
 
     def blocks(self, names: set[str], needed: NeededDays | None = None) -> LogBlocks:
@@ -211,7 +213,7 @@ class RawLog:
     def _read(self, names: set[str], needed: NeededDays | None) -> LogBlocks:
         files = self._files_of(names)
         tasks = read_tasks(self.dataset, files)
-        partitions = Partitions.for_tasks(tasks)
+        partitions = Partitions.for_tasks(tasks, self.buckets)
         lookups = self._to_workers(read_lookups(self.dataset, files)) if self.dataset.log.view in files else {}
         describe_job(self.spark, "reading the log")
         numbers = self.spark.parallelize(range(len(tasks)), max(len(tasks), 1))

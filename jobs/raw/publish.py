@@ -13,7 +13,7 @@ from jobs.raw.joins.outcomes import DUPLICATE, JOINED_ROW, NO_EXPOSURE
 from jobs.raw.log import USABLE, LogBlocks, NeededDays, RawLog
 from jobs.spark.blocks import Block
 from jobs.spark.buckets import StoredFile, files_by_day
-from jobs.spark.partitions import commit_built_days
+from jobs.spark.partitions import commit_built_days, store_files_per_day
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import FilesByValue
@@ -65,6 +65,7 @@ def publish_log(lake: Lake, log: RawLog, index: RawIndex, days: list[str]) -> No
         undated_outcomes = {"outcomes": joined, "duplicates": repeated} if joined or repeated else {}
         return {"rows_in": index.rows, **undated_outcomes}  # an undated row belongs to the log as a whole
 
+    store_files_per_day(lake, dataset, log.buckets)
     commit_built_days(
         lake, QUARANTINE_TABLE, dataset, days, files.get(QUARANTINE, {}), inputs=index.inputs,
         replaces=replaces[QUARANTINE], counts=quarantine_counts,

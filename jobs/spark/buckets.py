@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark import SparkContext
 
 from jobs.spark.day_files import DayFiles
-from jobs.spark.partitions import DS, FILES_PER_DAY, ROWS_PER_GROUP
+from jobs.spark.partitions import DS, ROWS_PER_GROUP
 from lakehouse.arrow_types import stored_schema
 from lakehouse.storage.data_files import part_of, store_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue
@@ -35,10 +35,11 @@ class StoredFile(NamedTuple):
     file: DataFile
 
 
-def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
+def in_each_bucket(
+    spark: SparkContext, buckets: int, task: Callable[[int], Iterable[StoredFile]]
+) -> dict[str, FilesByValue]:
     """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
-    buckets = spark.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
-    return files_by_day(buckets.flatMap(task).collect())
+    return files_by_day(spark.parallelize(range(buckets), buckets).flatMap(task).collect())
 
 
 def files_by_day(stored: Iterable[StoredFile]) -> dict[str, FilesByValue]:

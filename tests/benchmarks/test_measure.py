@@ -1,5 +1,6 @@
 """The cost of a command: of its process and of all that it starts."""
 
+import subprocess
 import sys
 
 import pytest
@@ -85,3 +86,28 @@ def test_peers_run_in_turn_and_a_ratio_compares_the_costs_of_one_round():
 
 def test_commands_in_sequence_cost_their_sum_and_their_largest_memory():
     assert total([Cost(1, 2, 30, 4, "a"), Cost(10, 20, 3, 40, "b")]) == Cost(11, 22, 30, 44, "b")
+
+
+# Uses a second before it says that it is ready, and another before it makes the file that the command waits for.
+SERVER = """
+import pathlib, sys, time
+while time.process_time() < 1: pass
+print("ready", flush=True)
+sys.stdin.readline()
+while time.process_time() < 2: pass
+pathlib.Path(sys.argv[1]).touch()
+sys.stdin.readline()
+"""
+WAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.5)"
+
+
+@pytest.mark.slow
+def test_what_a_server_has_used_before_the_command_does_not_count(tmp_path):
+    done = str(tmp_path / "done")
+    with subprocess.Popen([*python(SERVER), done], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline() == "ready\n"
+        server.stdin.write("\n")
+        server.stdin.flush()
+        cost = measure([*python(WAIT), done], servers=[server.pid])
+        server.stdin.close()
+    assert 0.3 < cost.cpu_s < 1.8

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.commands import module
-from benchmarks.inputs.generated_log import count_rows, generated_log, log_file
+from benchmarks.inputs.generated_log import count_rows, generated_log, log_file, skewed_log
 from benchmarks.measure import measure
 from benchmarks.pandas_peer import MIN_EXPOSURES, STEPS, journey
 from schemas.splits import SPLITS
@@ -46,3 +46,12 @@ def test_a_log_is_generated_once(log):
     inode = log.stat().st_ino
     assert log_file(generated_log(cache, 3_000, users=150)).stat().st_ino == inode
     assert count_rows(log) == len(pd.read_csv(log, sep="\t"))
+
+
+def test_a_skewed_log_has_the_same_rows_and_one_user_with_a_tenth_of_them(log):
+    rows = pd.read_csv(log, sep="\t")
+    skewed = pd.read_csv(log_file(skewed_log(log.parent.parent, 3_000, users=150)), sep="\t")
+    pd.testing.assert_frame_equal(rows.drop(columns="uid"), skewed.drop(columns="uid"))
+    is_changed = rows["uid"] != skewed["uid"]
+    assert skewed.loc[is_changed, "uid"].nunique() == 1
+    assert 0.08 < (skewed["uid"] == skewed.loc[is_changed, "uid"].iloc[0]).mean() < 0.15

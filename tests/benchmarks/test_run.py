@@ -23,7 +23,7 @@ def used_cores() -> list[list[int]]:
 @pytest.fixture
 def bench(tmp_path, monkeypatch, used_cores):
     """Runs make bench without measuring anything; returns the text of the page."""
-    for module in (run.journey_build, run.one_more_day, run.long_history, run.large_day):
+    for module in (run.journey_build, run.scale, run.one_more_day, run.long_history, run.large_day):
         monkeypatch.setattr(module, "measure_section", lambda cache, command, *_: section(command))
     for name in ("measure_training", "measure_scoring", "measure_gpu"):
         monkeypatch.setattr(run.model_costs, name, lambda command, _: section(command))
@@ -50,7 +50,7 @@ def test_a_section_measured_alone_joins_the_earlier_ones(bench):
     first = bench("--only", "day", "--sizes", "0.1", "--repeats", "1")
     assert '## make bench ONLY=day SIZES="0.1" REPEATS=1' in first
     assert re.search(r"on a machine; \d{4}-\d\d-\d\d, code [0-9a-f]{12}, .*pyspark \d", first)
-    assert "Not measured yet: journeys, history, training, scoring, large-day, gpu." in first
+    assert "Not measured yet: journeys, scale, history, training, scoring, large-day, gpu." in first
     second = bench("--only", "journeys")
     assert second.index("ONLY=journeys SIZES") < second.index("ONLY=day SIZES")
     assert "Not measured yet: gpu." in bench()  # without a GPU it cannot be
@@ -60,14 +60,14 @@ def test_a_section_measured_alone_joins_the_earlier_ones(bench):
 
 def test_sections_of_one_run_have_the_command_of_that_run(bench):
     page = bench("--sizes", "1 4", "--repeats", "2")
-    assert page.count('## make bench SIZES="1 4" REPEATS=2\n') == 6
+    assert page.count('## make bench SIZES="1 4" REPEATS=2\n') == 7
     assert page.count("## make bench ONLY=") == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "weather"], "ONLY=weather: choose from journeys, day"),
+        (["--only", "weather"], "ONLY=weather: choose from journeys, scale, day"),
         (["--sizes", "many"], "SIZES='many'"),
         (["--sizes", "-1"], "SIZES='-1'"),
         (["--sizes", " "], "at least one"),

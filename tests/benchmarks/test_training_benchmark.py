@@ -49,8 +49,12 @@ def test_the_last_line_is_the_figures(monkeypatch, capsys):
         "times_plain",
         "gflop_per_step",
         "share_of_multiply",
+        "gather_ms_per_batch",
     ):
         assert figures[name] > 0
+    assert figures["gather_ms_per_batch"] < figures["ms_per_step"]
+    # 13 categories, 66 + 11 + 3 + 2 x 2 numbers, a channel, a reward and a propensity of 4 bytes; 1 byte for a channel.
+    assert figures["cache_MiB_per_million_steps"] * 2**20 == pytest.approx(1e6 * (4 * (13 + 84 + 3) + 1))
     assert figures["ms_per_step"] * figures["windows_per_second"] == pytest.approx(128_000)
 
 

@@ -173,7 +173,7 @@ def log(monkeypatch):
 
     monkeypatch.setattr(RawLog, "_read", read_blocks)
     paths = tuple(Path(f"/raw/{name}.tsv") for name in "abc")
-    log = RawLog(None, CRITEO, {CRITEO.log.view: RawFiles(CRITEO.log, paths)})
+    log = RawLog(None, CRITEO, {CRITEO.log.view: RawFiles(CRITEO.log, paths)}, 2)
     log.reads = []
     return log
 

@@ -1,0 +1,79 @@
+"""How many files a day has is a property of a dataset in a lake: its first run chooses, and no later run differs."""
+
+import pytest
+from in_process import Jobs
+from raw_logs import criteo_row, write_criteo
+
+from jobs.spark.partitions import FILES_PER_DAY, files_per_day, store_files_per_day
+from lakehouse.lake import Lake
+from lakehouse.storage.data_files import part_of
+from schemas.dataset import get_dataset
+from schemas.errors import UserError
+
+CRITEO = get_dataset("criteo")
+VARIABLE = "MTORL_FILES_PER_DAY"
+
+
+@pytest.fixture
+def built(spark, tmp_path, monkeypatch) -> Jobs:
+    """A lake that was begun with three files a day. The setting is gone."""
+    rows = [criteo_row(uid=k % 40, timestamp=k * 600, cat8=k % 4) for k in range(200)]
+    raw = write_criteo(tmp_path / "raw", rows)
+    jobs = Jobs(spark, Lake(tmp_path / "lake"), "criteo", monkeypatch)
+    monkeypatch.setenv(VARIABLE, "3")
+    jobs.ok("build_exposures", "--raw", str(raw))
+    monkeypatch.delenv(VARIABLE)
+    return jobs
+
+
+def test_all_tables_have_the_number_of_the_first_run(built, monkeypatch, capsys):
+    built.ok("build_sequences")
+    built.ok("build_journeys")
+    for table in ("exposures", "steps", "sequences", "journeys"):
+        day = built.lake.days(table, "criteo")[-1]
+        partition = built.lake[table, "criteo", day]
+        assert {part_of(file) for file in partition.data_files()} == {"part-0", "part-1", "part-2"}
+        assert partition.manifest.rows > 3
+    monkeypatch.setenv(VARIABLE, "8")
+    monkeypatch.setattr("jobs.build_journeys.newest_fresh_journeys_day", lambda *_: None)
+    assert built.run("build_journeys") != 0
+    assert capsys.readouterr().err.strip().count("MTORL_FILES_PER_DAY=8: criteo has 3 files a day in") == 1
+
+
+@pytest.fixture
+def lake(tmp_path, monkeypatch) -> Lake:
+    """A lake in which the dataset has tables."""
+    monkeypatch.setattr("jobs.spark.partitions._has_tables", lambda *_: True)
+    return Lake(tmp_path)
+
+
+def test_a_number_without_tables_may_still_change(tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+    store_files_per_day(lake, CRITEO, 16)
+    assert files_per_day(lake, CRITEO) == FILES_PER_DAY
+    monkeypatch.setenv(VARIABLE, "5")
+    assert files_per_day(lake, CRITEO) == 5
+
+
+def test_a_lake_of_an_earlier_version_keeps_its_number(lake, monkeypatch):
+    store_files_per_day(lake, CRITEO, 16)
+    assert not lake.files_per_day(CRITEO).exists()
+    assert files_per_day(lake, CRITEO) == FILES_PER_DAY
+    monkeypatch.setenv(VARIABLE, "16")
+    with pytest.raises(UserError, match=f"MTORL_FILES_PER_DAY=16: criteo has {FILES_PER_DAY} files a day"):
+        files_per_day(lake, CRITEO)
+
+
+@pytest.mark.parametrize("value", ["0", "many", "2000"])
+def test_a_wrong_number_is_one_line(tmp_path, monkeypatch, value):
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(UserError, match=f"MTORL_FILES_PER_DAY={value}: a number from 1 to 1024"):
+        files_per_day(Lake(tmp_path), CRITEO)
+
+
+def test_a_damaged_number_is_one_line(lake):
+    file = lake.files_per_day(CRITEO)
+    file.parent.mkdir(parents=True)
+    file.write_text("0")
+    with pytest.raises(UserError, match=r"files_per_day\.json is damaged"):
+        files_per_day(lake, CRITEO)
