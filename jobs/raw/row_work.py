@@ -16,6 +16,7 @@ from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
+from jobs.spark.coded_text import with_coded_text
 from lakehouse.arrow_types import arrow_type
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import Column, DuckDbSql, quoted_name
@@ -41,12 +42,14 @@ def row_schema(dataset: Dataset) -> pa.Schema:
     Those of the table `exposures` (in a quarantined row and in an outcome only exposure_id is sure to be filled), DS
     (the day in the dataset's own calendar, null if the time cannot be read), REASON (null in a usable row), RAW (the
     bytes of the row), SOURCE (the name of its file). If the dataset has outcomes, OUTCOME and the match columns too.
+    The texts of exposures are codes (jobs.spark.coded_text).
     """
     columns = [(column.name, column.dtype) for column in _columns_of_exposures(dataset)]
-    columns += [(DS, "string"), (REASON, "string"), (RAW, "binary"), (SOURCE, "string")]
+    added = [(DS, "string"), (REASON, "string"), (RAW, "binary"), (SOURCE, "string")]
     if dataset.outcomes:
-        columns += [(OUTCOME, "string"), *((column.name, column.dtype) for column in match_columns(dataset))]
-    return pa.schema([(name, arrow_type(dtype)) for name, dtype in columns])
+        added += [(OUTCOME, "string"), *((column.name, column.dtype) for column in match_columns(dataset))]
+    schema = pa.schema([(name, arrow_type(dtype)) for name, dtype in (*columns, *added)])
+    return with_coded_text(schema, plain=("user_id", *(name for name, _ in added)))
 
 
 def log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, pa.Table]) -> pa.Table:

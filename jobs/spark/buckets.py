@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 from pyspark import SparkContext
 
+from jobs.spark.coded_text import keeping_codes
 from jobs.spark.day_files import DayFiles
 from jobs.spark.partitions import DS, FILES_PER_DAY, ROWS_PER_GROUP
 from lakehouse.arrow_types import stored_schema
@@ -73,7 +74,8 @@ class BucketWriter:
     def add(self, rows: pa.Table) -> None:
         """rows: the columns of the table, and ds. The rows of a day are adjacent."""
         # Without the cast, a type that follows from the values would change the bytes.
-        self._files.add(rows.select(self._schema.names).cast(self._schema), rows.column(DS))
+        columns = rows.select(self._schema.names)
+        self._files.add(columns.cast(keeping_codes(self._schema, columns)), rows.column(DS))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

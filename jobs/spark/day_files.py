@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.spark.coded_text import coded_in_row_order
+
 # A buffered slice keeps the whole table in memory that it was cut from; beyond this many bytes slices are copied.
 _MAX_SHARED_BYTES = 256 * 2**20
 
@@ -73,8 +75,10 @@ class DayFiles:
         # In one chunk: the writer ends a page where a chunk ends.
         rows = pa.concat_tables(self._buffers[day]).combine_chunks()
         to_write = len(rows) - len(rows) % self._rows_per_group if whole_groups_only else len(rows)
+        for start in range(0, to_write, self._rows_per_group):
+            group = coded_in_row_order(rows.slice(start, min(self._rows_per_group, to_write - start)))
+            self._writer(day, rows.schema).write_table(group)
         if to_write:
-            self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=self._rows_per_group)
             # A slice would keep the written rows in memory.
             rows = _copied([rows.slice(to_write)]) if to_write < len(rows) else rows.schema.empty_table()
         self._buffers[day] = [rows]
@@ -108,5 +112,5 @@ def _text_paths(field: pa.Field, path: str) -> Iterator[str]:
             yield from _text_paths(inner, f"{path}.{inner.name}")
     elif pa.types.is_list(field.type):
         yield from _text_paths(field.type.value_field, f"{path}.list.element")
-    elif pa.types.is_string(field.type):
+    elif pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
         yield path

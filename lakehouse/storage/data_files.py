@@ -128,9 +128,14 @@ def local_file(folder: Path, file: DataFile) -> Path:
     return copy
 
 
-def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a stored file, by default with all columns. Raises DamagedFile as local_file and open_parquet do."""
-    with open_parquet(local_file(folder, file)) as opened:
+def read_file(
+    folder: Path, file: DataFile, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
+) -> pa.Table:
+    """The rows of a stored file, by default with all columns. coded: text columns that are read as codes (a dictionary).
+
+    Raises DamagedFile as local_file and open_parquet do.
+    """
+    with open_parquet(local_file(folder, file), coded=coded) as opened:
         return opened.read(columns)
 
 
@@ -154,14 +159,17 @@ def _is_whole(copy: Path, file: DataFile) -> bool:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A stored file. Raises DamagedFile if it is missing, or if a part that is read cannot be decoded."""
+def open_parquet(path: Path, *, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A stored file. coded: see read_file.
+
+    Raises DamagedFile if it is missing, or if a part that is read cannot be decoded.
+    """
     try:
         source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
     except FileNotFoundError as error:
         raise DamagedFile(path, "is missing") from error
     try:
-        with source as readable, pq.ParquetFile(readable) as file:
+        with source as readable, pq.ParquetFile(readable, read_dictionary=[*coded]) as file:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error
