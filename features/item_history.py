@@ -1,11 +1,11 @@
-"""Exposures and gains of each item value up to the end of a day: yesterday's counts and the exposures since then.
+"""Exposures and gains of each item value up to the end of a day: yesterday's counts and those of the exposures since.
 
-A late gain counts from the day on which it became known. Counts are whole numbers, so that any number of days may be
-folded together.
+A late gain counts from the day on which it became known. Counts are whole numbers, so that exposures may be counted in
+any parts, and any number of days may be folded together.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,21 +23,37 @@ def history_columns(dataset: Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*dataset.items, *dataset.gain_names, *dataset.late_gain_times.values())))
 
 
-def fold_item_history(earlier: pa.Table | None, exposures: Iterable[pa.Table], dataset: Dataset, day: str) -> pa.Table:
+class ItemCounts(NamedTuple):
+    """The counts of item values in some exposures. late_gains: of each value, on the days on which they become known."""
+
+    counts: pa.Table
+    late_gains: pa.Table
+
+
+def count_items(exposures: pa.Table, dataset: Dataset) -> ItemCounts:
+    """exposures: with the columns history_columns. Their texts may be dictionaries of Arrow."""
+    counts = [_value_counts(exposures, item, dataset) for item in dataset.items]
+    late_gains = [_PENDING.empty_table()]
+    for gain in dataset.late_gains:
+        gained = _with_known_on(exposures, gain, dataset)
+        late_gains += (_late_gains(gained, item, gain) for item in dataset.items)
+    counts.append(_counts_schema(dataset).empty_table())
+    return ItemCounts(pa.concat_tables(counts), pa.concat_tables(late_gains))
+
+
+def fold_item_history(earlier: pa.Table | None, new: Iterable[ItemCounts], dataset: Dataset, day: str) -> pa.Table:
     """The table `item_history` as of the end of `day`, sorted by item and value.
 
-    earlier: the table of an earlier day, None to start with the first exposure. exposures: the exposures since then,
-    up to `day`, with the columns history_columns.
+    earlier: the table of an earlier day, None to start with the first exposure. new: the counts of the exposures since
+    then, up to `day`.
     """
     counts, pending = [_counts_schema(dataset).empty_table()], [_PENDING.empty_table()]
     if earlier is not None:
         counts.append(earlier.select(_counts_schema(dataset).names).cast(_counts_schema(dataset)))
         pending.append(_pending_rows(earlier))
-    for table in exposures:
-        counts += (_value_counts(table, item, dataset) for item in dataset.items)
-        for gain in dataset.late_gains:
-            gained = _with_known_on(table, gain, dataset)
-            pending += (_late_gains(gained, item, gain) for item in dataset.items)
+    for part in new:
+        counts.append(part.counts)
+        pending.append(part.late_gains)
     known, still_pending = _split_by_day(_summed(pending, _PENDING, 4), day)
     counts.append(_as_counts(known, dataset))
     totals = _summed(counts, _counts_schema(dataset), 2)
@@ -59,7 +75,7 @@ def _summed(tables: Sequence[pa.Table], schema: pa.Schema, keys: int) -> pa.Tabl
 def _value_counts(rows: pa.Table, item: str, dataset: Dataset) -> pa.Table:
     """Each value's exposures and its gains that come with the exposure; late gains count as 0 here."""
     coded = rows.column(item).combine_chunks().dictionary_encode()
-    values = len(coded.dictionary)
+    values = len(coded.dictionary)  # of a dictionary of Arrow, some may be in no row
     code_N = filled_ints(coded.indices, values)  # rows without a value are counted behind the others
 
     def total(weight_N: Any = None) -> Ints:
@@ -73,7 +89,7 @@ def _value_counts(rows: pa.Table, item: str, dataset: Dataset) -> pa.Table:
         **{gain: np.zeros(values, np.int64) for gain in dataset.late_gains},
     }
     schema = _counts_schema(dataset)
-    return pa.table({name: columns[name] for name in schema.names}, schema)
+    return pa.table({name: columns[name] for name in schema.names}, schema).filter(pa.array(columns["exposures"] > 0))
 
 
 def _with_known_on(rows: pa.Table, gain: str, dataset: Dataset) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
+from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets, text_of_column
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
@@ -201,10 +201,19 @@ def _columns_of_usable(
     expressions = {d.column.name: d.duckdb_sql for d in (dataset.user_id, *dataset.columns)}
     expressions |= {name: getattr(dataset, name) for name in ("channel", "cost", "propensity")}
     dtypes = {column.name: column.dtype for column in _columns_of_exposures(dataset)}
-    expressions = {
-        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()
+    texts = {
+        name: values
+        for name, sql in expressions.items()
+        if dtypes[name] == "string" and name != dataset.user_id.column.name and (values := text_of_column(sql, views)) is not None
     }
-    return _values_of_usable(expressions, views, is_usable, dataset, UTC)
+    if not pc.all(is_usable, min_count=0).as_py():
+        texts = {name: pc.if_else(is_usable, values, None) for name, values in texts.items()}
+    expressions = {
+        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})"
+        for name, sql in expressions.items()
+        if name not in texts
+    }
+    return {**_values_of_usable(expressions, views, is_usable, dataset, UTC), **texts}
 
 
 def _values_of_usable(

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 from pyspark import SparkContext
@@ -36,16 +36,16 @@ class StoredFile(NamedTuple):
     file: DataFile
 
 
-def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[StoredFile]]) -> dict[str, FilesByValue]:
-    """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
+def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[Any]]) -> list[Any]:
+    """Run task(bucket) for each bucket in Spark's workers, and return all results. It stores files: see files_by_day."""
     buckets = spark.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
-    return files_by_day(buckets.flatMap(task).collect())
+    return list(buckets.flatMap(task).collect())
 
 
-def files_by_day(stored: Iterable[StoredFile]) -> dict[str, FilesByValue]:
-    """The files by table and day."""
+def files_by_day(results: Iterable[Any]) -> dict[str, FilesByValue]:
+    """The stored files among the results of tasks, by table and day."""
     files: dict[str, dict[str, list[DataFile]]] = {}
-    for table, day, file in stored:
+    for table, day, file in (result for result in results if isinstance(result, StoredFile)):
         files.setdefault(table, {}).setdefault(day, []).append(file)
     return {table: {day: tuple(sorted(named)) for day, named in days.items()} for table, days in files.items()}
 
@@ -87,7 +87,5 @@ class BucketWriter:
                     self.stored += pool.map(lambda finished: self._stored(*finished), self._files.finish())
 
     def _stored(self, day: str, file: Path) -> StoredFile:
-        named = self._work / day / f"part-{self._bucket}.parquet"
-        named.parent.mkdir()
-        stored = store_file(located(self._folder), f"{DS}={day}", file.rename(named))
+        stored = store_file(located(self._folder), f"{DS}={day}", file, part=f"part-{self._bucket}")
         return StoredFile(self._table.name, day, stored)

@@ -30,12 +30,13 @@ class DamagedFile(UserError):
         super().__init__(f"{file} {fault}: make verify lists all damaged files with their remedies")
 
 
-def store_file(folder: Path, partition: str, file: Path) -> DataFile:
-    """Move a local Parquet file into a table's folder, as <partition>/<its name>-<hash of its content>.parquet.
+def store_file(folder: Path, partition: str, file: Path, *, part: str | None = None) -> DataFile:
+    """Move a local Parquet file into a table's folder, as <partition>/<part>-<hash of its content>.parquet.
 
-    partition: for example ds=2022-04-24. No reader sees the file before a commit names it.
+    partition: for example ds=2022-04-24. part: by default the name of the file. No reader sees the file before a commit
+    names it.
     """
-    path = f"{partition}/{file.stem}-{_digest_of(file)}.parquet"
+    path = f"{partition}/{part or file.stem}-{_digest_of(file)}.parquet"
     stored = DataFile(path, file.stat().st_size, pq.read_metadata(file).num_rows)
     if not _is_stored(folder / path):
         move_whole(file, folder / path)
