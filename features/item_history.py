@@ -38,7 +38,7 @@ def count_items(exposures: pa.Table, dataset: Dataset) -> ItemCounts:
         gained = _with_known_on(exposures, gain, dataset)
         late_gains += (_late_gains(gained, item, gain) for item in dataset.items)
     counts.append(_counts_schema(dataset).empty_table())
-    return ItemCounts(pa.concat_tables(counts), pa.concat_tables(late_gains))
+    return ItemCounts(pa.concat_tables(counts), _summed(late_gains, _PENDING, 4))
 
 
 def fold_item_history(earlier: pa.Table | None, new: Iterable[ItemCounts], dataset: Dataset, day: str) -> pa.Table:
@@ -102,7 +102,7 @@ def _with_known_on(rows: pa.Table, gain: str, dataset: Dataset) -> pa.Table:
 
 
 def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
-    """How many gains of each value became known on each day. gained: from _with_known_on."""
+    """The gains of each value, and the days on which they become known. gained: from _with_known_on."""
     rows = gained.filter(pc.is_valid(gained.column(item)))
     columns = {
         "item": pa.repeat(item, len(rows)),
@@ -111,7 +111,7 @@ def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
         "gain": pa.repeat(gain, len(rows)),
         "count": np.ones(len(rows), np.int64),
     }
-    return _summed([pa.table(columns)], _PENDING, 4)
+    return pa.table(columns, _PENDING)
 
 
 def _split_by_day(late_gains: pa.Table, day: str) -> tuple[pa.Table, pa.Table]:
