@@ -24,7 +24,7 @@ def history_columns(dataset: Dataset) -> tuple[str, ...]:
 
 
 class ItemCounts(NamedTuple):
-    """The counts of item values in some exposures. late_gains: of each value, on the days on which they become known."""
+    """The counts of item values in some exposures. late_gains: the days on which those of each value become known."""
 
     counts: pa.Table
     late_gains: pa.Table

@@ -4,8 +4,8 @@
         [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
 
 It does what build_exposures and build_sequences do with the same flags, and build_journeys for the last day. With
---up-to, steps and sequences of earlier days are built again if they are stale. Spark takes longer to start than a day of
-a small log takes to build.
+--up-to, steps and sequences of earlier days are built again if they are stale. Spark takes longer to start than a day
+of a small log takes to build.
 """
 
 from jobs import build_exposures, build_journeys

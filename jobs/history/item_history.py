@@ -79,9 +79,7 @@ def publish_item_history(
     commit_built_days(lake, item_history(dataset), dataset, list(files), files, inputs=inputs, replaces=replaces)
 
 
-def _histories(
-    dataset: Dataset, folds: Sequence[Fold], counts: Sequence[DayCounts]
-) -> Iterator[tuple[str, pa.Table]]:
+def _histories(dataset: Dataset, folds: Sequence[Fold], counts: Sequence[DayCounts]) -> Iterator[tuple[str, pa.Table]]:
     by_day: dict[str, list[ItemCounts]] = {}
     for day, items in counts:
         by_day.setdefault(day, []).append(items)

@@ -204,7 +204,9 @@ def _columns_of_usable(
     texts = {
         name: values
         for name, sql in expressions.items()
-        if dtypes[name] == "string" and name != dataset.user_id.column.name and (values := text_of_column(sql, views)) is not None
+        if dtypes[name] == "string"
+        and name != dataset.user_id.column.name
+        and (values := text_of_column(sql, views)) is not None
     }
     if not pc.all(is_usable, min_count=0).as_py():
         texts = {name: pc.if_else(is_usable, values, None) for name, values in texts.items()}

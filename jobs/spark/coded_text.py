@@ -24,9 +24,7 @@ def with_coded_text(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> pa.Sch
 def keeping_codes(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
     """The schema for a cast of the rows that leaves their codes as they are."""
     return pa.schema(
-        field.with_type(CODED_TEXT)
-        if pa.types.is_string(field.type) and is_coded(rows.column(field.name))
-        else field
+        field.with_type(CODED_TEXT) if pa.types.is_string(field.type) and is_coded(rows.column(field.name)) else field
         for field in schema
     )
 
