@@ -50,9 +50,8 @@ def in_one_table(exposures: Mapping[str, pa.Table], dataset: Dataset) -> pa.Tabl
     """facts_of_exposures and ds of all these exposures, which are given by day."""
     schema = _schema(dataset, facts_of_exposures(dataset))
     tables = [schema.empty_table().append_column(DS, pa.nulls(0, pa.string()))]
-    tables += (
-        rows.select(schema.names).append_column(DS, pa.repeat(day, len(rows))) for day, rows in exposures.items()
-    )
+    for day, rows in exposures.items():
+        tables.append(rows.select(schema.names).append_column(DS, pa.repeat(day, len(rows))))
     return pa.concat_tables(tables).unify_dictionaries()
 
 

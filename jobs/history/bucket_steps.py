@@ -61,17 +61,14 @@ class BucketJob:
 
     def __call__(self, bucket: int) -> Iterator[StoredFile | DayCounts]:
         """Compute a bucket; store its files of both tables."""
-        only_counted = files_of_bucket(
-            {d: files for d, files in self.counted.items() if d not in self.exposures}, bucket
-        )
-        for day, file in only_counted.items():
-            yield from self._counts(self._read({day: file}, history_columns(self.dataset)))
+        for day, file in files_of_bucket(self.counted, bucket).items():
+            if day not in self.exposures:
+                yield from self._counts(self._read({day: file}, history_columns(self.dataset)))
+        facts = facts_of_exposures(self.dataset)
         exposures = files_of_bucket(self.exposures, bucket)
         summaries = self._earlier_summaries(files_of_bucket(self.earlier_journeys, bucket).values())
         for days in self.chunks:
-            rows = self._read(
-                {day: exposures[day] for day in days if day in exposures}, facts_of_exposures(self.dataset)
-            )
+            rows = self._read({day: exposures[day] for day in days if day in exposures}, facts)
             yield from self._counts(rows)
             with (
                 BucketWriter(steps(self.dataset), self.folders[STEPS], bucket) as step_writer,

@@ -37,7 +37,7 @@ class StoredFile(NamedTuple):
 
 
 def in_each_bucket(spark: SparkContext, task: Callable[[int], Iterable[Any]]) -> list[Any]:
-    """Run task(bucket) for each bucket in Spark's workers, and return all results. It stores files: see files_by_day."""
+    """Run task(bucket) for each bucket in Spark's workers; returns all results, from which files_by_day takes files."""
     buckets = spark.parallelize(range(FILES_PER_DAY), FILES_PER_DAY)
     return list(buckets.flatMap(task).collect())
 

@@ -132,7 +132,7 @@ def local_file(folder: Path, file: DataFile) -> Path:
 def read_file(
     folder: Path, file: DataFile, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
 ) -> pa.Table:
-    """The rows of a stored file, by default with all columns. coded: text columns that are read as codes (a dictionary).
+    """The rows of a stored file, by default with all columns. coded: text columns to read as dictionaries of Arrow.
 
     Raises DamagedFile as local_file and open_parquet do.
     """
