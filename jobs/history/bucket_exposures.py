@@ -29,36 +29,24 @@ def facts_of_exposures(dataset: Dataset) -> list[str]:
     return list(dict.fromkeys((*names, *filter(None, [dataset.sessions.column]))))
 
 
-def exposures_of_days(
-    folder: str, files: Mapping[str, DataFile], dataset: Dataset, columns: Sequence[str]
-) -> dict[str, pa.Table]:
-    """These columns of the files, by day. files: of each day."""
-    schema, path = _schema(dataset, columns), located(folder)
-    texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    return {day: in_schema(read_file(path, file, schema.names, coded=texts), schema) for day, file in files.items()}
-
-
 def exposures_of_bucket(folder: str, files: Mapping[str, DataFile], dataset: Dataset) -> pa.Table:
     """facts_of_exposures and ds of these files, by user, time and exposure_id. files: of each day.
 
     Raises UserError for a user with more than MAX_ROWS_OF_A_USER exposures.
     """
-    return in_order(in_one_table(exposures_of_days(folder, files, dataset, facts_of_exposures(dataset)), dataset))
+    return in_order(exposures_of_days(folder, files, dataset, facts_of_exposures(dataset)))
 
 
-def in_one_table(exposures: Mapping[str, pa.Table], dataset: Dataset) -> pa.Table:
-    """facts_of_exposures and ds of all these exposures, which are given by day."""
-    schema = _schema(dataset, facts_of_exposures(dataset))
+def exposures_of_days(folder: str, files: Mapping[str, DataFile], dataset: Dataset, columns: Sequence[str]) -> pa.Table:
+    """These columns of the files, and ds. Texts but the user's are codes. files: of each day."""
+    stored, path = stored_schema(exposures(dataset)), located(folder)
+    schema = with_coded_text(pa.schema([stored.field(name) for name in columns]), plain=("user_id",))
+    texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     tables = [schema.empty_table().append_column(DS, pa.nulls(0, pa.string()))]
-    for day, rows in exposures.items():
-        tables.append(rows.select(schema.names).append_column(DS, pa.repeat(day, len(rows))))
+    for day, file in files.items():
+        rows = in_schema(read_file(path, file, schema.names, coded=texts), schema)
+        tables.append(rows.append_column(DS, pa.repeat(day, len(rows))))
     return pa.concat_tables(tables).unify_dictionaries()
-
-
-def _schema(dataset: Dataset, columns: Sequence[str]) -> pa.Schema:
-    """All texts but the user's are codes."""
-    stored = stored_schema(exposures(dataset))
-    return with_coded_text(pa.schema([stored.field(name) for name in columns]), plain=("user_id",))
 
 
 def in_order(rows: pa.Table) -> pa.Table:

@@ -8,18 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import to_ints
-from features.item_history import count_items, history_columns
+from features.item_history import ItemCounts, count_items, history_columns
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
-from jobs.history.bucket_exposures import (
-    exposures_of_days,
-    facts_of_exposures,
-    in_one_table,
-    in_order,
-    whole_users,
-)
-from jobs.history.item_history import DayCounts
+from jobs.history.bucket_exposures import exposures_of_days, facts_of_exposures, in_order, whole_users
 from jobs.history.journey_summaries import (
     JOURNEYS_PER_READ,
     columns_of_summaries,
@@ -59,11 +52,10 @@ class BucketJob:
     counted: FilesByValue
     side: Side = STRICTLY_BEFORE  # any other only in tests that plant a leak
 
-    def __call__(self, bucket: int) -> Iterator[StoredFile | DayCounts]:
+    def __call__(self, bucket: int) -> Iterator[StoredFile | ItemCounts]:
         """Compute a bucket; store its files of both tables."""
-        for day, file in files_of_bucket(self.counted, bucket).items():
-            if day not in self.exposures:
-                yield from self._counts(self._read({day: file}, history_columns(self.dataset)))
+        counted_alone = {day: files for day, files in self.counted.items() if day not in self.exposures}
+        yield from self._counts(self._read(files_of_bucket(counted_alone, bucket), history_columns(self.dataset)))
         facts = facts_of_exposures(self.dataset)
         exposures = files_of_bucket(self.exposures, bucket)
         summaries = self._earlier_summaries(files_of_bucket(self.earlier_journeys, bucket).values())
@@ -86,19 +78,19 @@ class BucketJob:
                 summaries = _latest_of_each_user(queries)
             yield from (*step_writer.stored, *window_writer.stored)
 
-    def _read(self, files: Mapping[str, DataFile], columns: Sequence[str]) -> dict[str, pa.Table]:
+    def _read(self, files: Mapping[str, DataFile], columns: Sequence[str]) -> pa.Table:
         return exposures_of_days(self.folders[EXPOSURES], files, self.dataset, columns)
 
-    def _counts(self, exposures: Mapping[str, pa.Table]) -> Iterator[DayCounts]:
-        for day, rows in exposures.items():
-            if day in self.counted:
-                yield DayCounts(day, count_items(rows, self.dataset))
+    def _counts(self, exposures: pa.Table) -> Iterator[ItemCounts]:
+        is_counted = pc.is_in(exposures.column(DS), value_set=pa.array([*self.counted], pa.string()))
+        if len(counted := rows_where(exposures, is_counted)):
+            yield count_items(counted, self.dataset)
 
     def _computed(
-        self, exposures: Mapping[str, pa.Table], summaries: pa.Table, as_of_ms: int
+        self, exposures: pa.Table, summaries: pa.Table, as_of_ms: int
     ) -> Iterator[tuple[UserChunk, pa.Table]]:
         """Chunks of whole users with their steps (features.point_in_time.point_in_time_steps)."""
-        for rows in whole_users(in_order(in_one_table(exposures, self.dataset))):
+        for rows in whole_users(in_order(exposures)):
             chunk = UserChunk.from_exposures(rows, summaries, as_of_ms)
             yield chunk, point_in_time_steps(chunk, self.dataset, self.side)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,13 +18,6 @@ from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 from schemas.tables.item_history import item_history
-
-
-class DayCounts(NamedTuple):
-    """The counts of item values in a bucket's exposures of a day."""
-
-    day: str
-    items: ItemCounts
 
 
 class Fold(NamedTuple):
@@ -65,29 +59,48 @@ def publish_item_history(
     lake: Lake,
     dataset: Dataset,
     folds: Sequence[Fold],
-    counts: Sequence[DayCounts],
+    counts: Sequence[ItemCounts],
     *,
     inputs: Callable[[str], Mapping[str, str]],
     replaces: FilesByValue,
 ) -> None:
     """Publish the history as of the end of the day of each fold, in one commit.
 
-    counts: of all new_days, by bucket. inputs: of each day, the fingerprints of all exposures up to it. replaces: the
+    counts: of all new_days, in any parts. inputs: of each day, the fingerprints of all exposures up to it. replaces: the
     present files of these days.
     """
     files = {day: (_stored(lake, dataset, day, history),) for day, history in _histories(dataset, folds, counts)}
     commit_built_days(lake, item_history(dataset), dataset, list(files), files, inputs=inputs, replaces=replaces)
 
 
-def _histories(dataset: Dataset, folds: Sequence[Fold], counts: Sequence[DayCounts]) -> Iterator[tuple[str, pa.Table]]:
-    by_day: dict[str, list[ItemCounts]] = {}
-    for day, items in counts:
-        by_day.setdefault(day, []).append(items)
-    history = None
+def _histories(dataset: Dataset, folds: Sequence[Fold], counts: Sequence[ItemCounts]) -> Iterator[tuple[str, pa.Table]]:
+    history, by_day = None, _by_day(counts)
     for fold in folds:
-        new = [items for day in fold.new_days for items in by_day.get(day, [])]
+        new = [by_day[day] for day in fold.new_days if day in by_day]
         history = fold_item_history(history if fold.start is None else fold.start, new, dataset, fold.day)
         yield fold.day, history
+
+
+def _by_day(counts: Sequence[ItemCounts]) -> dict[str, ItemCounts]:
+    """All counts, by day."""
+    if not counts:
+        return {}
+    values, late_gains = (_rows_by_day(pa.concat_tables(tables)) for tables in zip(*counts, strict=True))
+    return {
+        day: ItemCounts(rows, late_gains.get(day, counts[0].late_gains.slice(0, 0))) for day, rows in values.items()
+    }
+
+
+def _rows_by_day(rows: pa.Table) -> dict[str, pa.Table]:
+    coded = rows.column(DS).combine_chunks().dictionary_encode()
+    day_R = coded.indices.to_numpy()
+    rows = rows.take(pa.array(np.argsort(day_R, kind="stable")))
+    count_D = np.bincount(day_R, minlength=len(coded.dictionary))
+    starts = np.cumsum(count_D) - count_D
+    return {
+        day: rows.slice(start, count)
+        for day, start, count in zip(coded.dictionary.to_pylist(), starts, count_D, strict=True)
+    }
 
 
 def _stored(lake: Lake, dataset: Dataset, day: str, history: pa.Table) -> DataFile:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from pyspark import SparkContext
 
+from features.item_history import ItemCounts
 from jobs.history.bucket_steps import BucketJob
-from jobs.history.item_history import DayCounts, planned_folds, publish_item_history
+from jobs.history.item_history import planned_folds, publish_item_history
 from jobs.history.resume import EarlierHistory, earlier_history
 from jobs.spark.buckets import files_by_day, in_each_bucket
 from jobs.spark.context import OpenContext
@@ -66,7 +67,7 @@ def build(
             replaces=replaces[table.name],
         )  # fmt: skip
     publish_item_history(
-        lake, dataset, folds, [result for result in results if isinstance(result, DayCounts)],
+        lake, dataset, folds, [result for result in results if isinstance(result, ItemCounts)],
         inputs=inputs[ITEM_HISTORY].__getitem__, replaces=replaces[ITEM_HISTORY],
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ def folded(frame: pd.DataFrame, dataset: Dataset, ends: list[int]) -> pa.Table:
     history, first = None, 0
     for last in ends:
         days = [exposures_table(frame[frame.ds == day(k)], dataset) for k in range(first, last + 1)]
-        parts = [count_items(exposures, dataset) for exposures in days]
+        parts = [count_items(rows.append_column("ds", pa.repeat("", len(rows))), dataset) for rows in days]
         history, first = fold_item_history(history, parts, dataset, day(last)), last + 1
     assert history is not None
     return history

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from user_chunks import user_chunk
 
+from features.item_history import ItemCounts
 from features.visibility import STRICTLY_BEFORE, Side
 from jobs import build_journeys
 from jobs.history.bucket_journeys import JourneyJob
 from jobs.history.bucket_steps import BucketJob
-from jobs.history.item_history import DayCounts
 from jobs.history.journeys import journeys_after
 from jobs.spark.buckets import StoredFile
 from jobs.spark.partitions import commit_built_days
@@ -75,7 +75,7 @@ class BucketLake:
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,
         window_steps: int = 20, side: Side = STRICTLY_BEFORE, counted: Sequence[str] = (),
-    ) -> list[StoredFile | DayCounts]:  # fmt: skip
+    ) -> list[StoredFile | ItemCounts]:  # fmt: skip
         """Store the files of `steps` and `sequences` of these days, and count the items of the days `counted`.
 
         chunks: all days up to the last, in parts. journeys_day: of the published journeys to start from.
