@@ -244,7 +244,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     started_s = time.monotonic()
     history_run = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-    kill_executor(cluster, "build_journeys")
+    kill_executor(cluster, "build_exposures")
     kill_store(cluster, "build_sequences")
     (gpu_worker,) = cluster.containers_of("worker-gpu")
     checkpoints = gpu_worker.home / "var" / "mtorl" / "scratch" / "checkpoints"

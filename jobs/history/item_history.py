@@ -66,8 +66,8 @@ def publish_item_history(
 ) -> None:
     """Publish the history as of the end of the day of each fold, in one commit.
 
-    counts: of all new_days, in any parts. inputs: of each day, the fingerprints of all exposures up to it. replaces: the
-    present files of these days.
+    counts: of all new_days, in any parts. inputs: of each day, the fingerprints of all exposures up to it. replaces:
+    the present files of these days.
     """
     files = {day: (_stored(lake, dataset, day, history),) for day, history in _histories(dataset, folds, counts)}
     commit_built_days(lake, item_history(dataset), dataset, list(files), files, inputs=inputs, replaces=replaces)
@@ -86,9 +86,8 @@ def _by_day(counts: Sequence[ItemCounts]) -> dict[str, ItemCounts]:
     if not counts:
         return {}
     values, late_gains = (_rows_by_day(pa.concat_tables(tables)) for tables in zip(*counts, strict=True))
-    return {
-        day: ItemCounts(rows, late_gains.get(day, counts[0].late_gains.slice(0, 0))) for day, rows in values.items()
-    }
+    none = counts[0].late_gains.slice(0, 0)
+    return {day: ItemCounts(rows, late_gains.get(day, none)) for day, rows in values.items()}
 
 
 def _rows_by_day(rows: pa.Table) -> dict[str, pa.Table]:
