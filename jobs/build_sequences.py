@@ -1,7 +1,7 @@
 """Exposures and the journeys before them to steps and windows: the tables `steps`, `sequences` and `item_history`.
 
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
-    [--this-code] [--journeys] | [--up-to DAY]
+    [--this-code] [--journeys] | [--up-to DAY] [--journeys]
 
 --journeys: the journeys as of the last day as well, as build_journeys does, with one start of Spark for both. --up-to
 DAY: that day, and earlier days whose published tables are stale, as far back as outcomes may arrive late

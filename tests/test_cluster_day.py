@@ -265,7 +265,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         cwd=ROOT, env=os.environ | settings,
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_day.py", lambda: busy_executors(cluster))
+        kill_worker(cluster, "worker", "jobs/build_sequences.py", lambda: busy_executors(cluster))
         assert backfill.wait(timeout=RUN_S) == 0
     finally:
         backfill.kill()
@@ -274,7 +274,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         "dag_runs"
     ]
     daily_tasks = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
-    assert daily_tasks["build_day"]["try_number"] > 1
+    assert daily_tasks["build_sequences"]["try_number"] > 1
     assert {task["queue"] for task in daily_tasks.values()} == {"default", "gpu"}
 
     check_ports(cluster)

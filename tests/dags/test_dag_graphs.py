@@ -30,8 +30,8 @@ HISTORY = {
 DAILY = {
     "build_exposures": {"audit_raw_rows"},
     "export_champion": {"audit_day"},
-    "audit_raw_rows": {"build_day", "report"},
-    "build_day": {"audit_day"},
+    "audit_raw_rows": {"build_sequences", "report"},
+    "build_sequences": {"audit_day"},
     "audit_day": {"learn", "report"},
     "learn": {"audit_champion"},
     "audit_champion": {"report"},

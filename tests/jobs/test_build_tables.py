@@ -18,7 +18,7 @@ def test_one_start_builds_the_same_files_as_one_for_each_stage(spark, tmp_path, 
     staged.ok("build_sequences")
     days = staged.lake.days(EXPOSURES, layout)
     together.ok("build_tables", *raw, "--to", days[-2])
-    staged.ok("build_day", "--day", days[-1])
+    staged.ok("build_sequences", "--up-to", days[-1], "--journeys")
     together.ok("build_tables", *raw, "--up-to", days[-1], "--journeys")
     assert together.contexts == 2
     built = files_of(together.lake, *TABLES)
