@@ -34,7 +34,7 @@ from schemas.tables.steps import steps
 
 @dataclass(frozen=True)
 class BucketJob:
-    """The steps and windows of some days, and the item counts of some, as the work of a task on one bucket of users.
+    """The steps and windows of days, and the item counts of days, as the work of a task on one bucket of users.
 
     folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
     files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory

@@ -86,8 +86,8 @@ def _by_day(counts: Sequence[ItemCounts]) -> dict[str, ItemCounts]:
     if not counts:
         return {}
     values, late_gains = (_rows_by_day(pa.concat_tables(tables)) for tables in zip(*counts, strict=True))
-    none = counts[0].late_gains.slice(0, 0)
-    return {day: ItemCounts(rows, late_gains.get(day, none)) for day, rows in values.items()}
+    no_gains = counts[0].late_gains.slice(0, 0)
+    return {day: ItemCounts(rows, late_gains.get(day, no_gains)) for day, rows in values.items()}
 
 
 def _rows_by_day(rows: pa.Table) -> dict[str, pa.Table]:

@@ -69,7 +69,7 @@ def evaluate(
 def text_of_column(duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table]) -> pa.DictionaryArray | None:
     """The values of an expression that is a column of texts or whole numbers, or its cast to varchar, as codes.
 
-    None for any other expression. Arrow writes whole numbers as DuckDB does, and each distinct one is written once.
+    None for any other expression. Arrow writes whole numbers as DuckDB does, each distinct number once.
     """
     match = _TEXT_OF_COLUMN.fullmatch(duckdb_sql.strip())
     if match is None or match["view"] not in views or match["column"] not in views[match["view"]].column_names:

@@ -1,7 +1,7 @@
 """Text columns as codes: the distinct texts once, and for each row the number of its text (a dictionary of Arrow).
 
-Most texts of a log are repeated, and a code is moved, sorted and written in a fraction of the time of a text. What a
-column contains, and the bytes of a file that is written from it, do not depend on its form.
+Most texts of a log are repeated, and a code is moved, sorted and written in a fraction of the time of a text. The
+values of a column, and the bytes of a file that is written from it, do not depend on its form.
 """
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ def with_coded_text(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> pa.Sch
 
 
 def keeping_codes(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
-    """The schema for a cast of the rows that leaves their codes as they are."""
+    """The schema for a cast of the rows that does not change their codes."""
     return pa.schema(
         field.with_type(CODED_TEXT) if pa.types.is_string(field.type) and is_coded(rows.column(field.name)) else field
         for field in schema

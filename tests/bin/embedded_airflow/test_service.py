@@ -24,8 +24,8 @@ def free_port() -> int:
 
 
 class Service:
-    """The service of a checkout. hold_file: while it exists, build_sequences does not end. skip_file: while it exists, no
-    day has rows, so that a run of a day ends after its first task.
+    """The service of a checkout. hold_file: while it exists, build_sequences does not end. skip_file: while it exists,
+    no day has rows, so that a run of a day ends after its first task.
     """
 
     def __init__(self, checkout: Checkout):
