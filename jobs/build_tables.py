@@ -1,4 +1,4 @@
-"""Raw log files to exposures, steps, sequences and item_history, and with --journeys to journeys, with one start of Spark.
+"""Raw log files to exposures, steps, sequences and item_history, with one start of Spark; --journeys: to journeys too.
 
     spark-submit jobs/build_tables.py --dataset kuairand --raw RAW --lake lake
         [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
