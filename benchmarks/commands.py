@@ -20,9 +20,6 @@ def module(name: str, *arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", name, *arguments]
 
 
-def raw_to_sequences(lake: Lake, raw: Path) -> dict[str, list[str | Path]]:
-    """The Spark jobs of the history run from the raw log to sequences, by name and in their order."""
-    return {
-        "build_exposures": job("build_exposures", lake, "--raw", raw),
-        "build_sequences": job("build_sequences", lake),
-    }
+def raw_to_sequences(lake: Lake, raw: Path) -> list[str | Path]:
+    """The Spark job from the raw log to sequences, with one start of Spark."""
+    return job("build_tables", lake, "--raw", raw)

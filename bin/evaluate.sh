@@ -29,16 +29,11 @@ mkdir -p "$ROOT/.airflow"
 LOG="$ROOT/.airflow/evaluate.log"
 : >"$LOG"
 
-spark_job() {
-  local job="$1"
-  shift
-  spark-submit --master "$SPARK_MASTER" --driver-memory "$MTORL_DRIVER_MEMORY" --conf spark.ui.enabled=false \
-    --conf "spark.executorEnv.PYTHONPATH=$ROOT" "$ROOT/jobs/$job.py" --dataset "$DATASET" "$@"
-}
-
 say "evaluating the champion of $LAKE on $RAW, $FIRST to $LAST"
-run_step "$LOG" build_exposures spark_job build_exposures --raw "$RAW" --lake "$SCRATCH/lake"
-run_step "$LOG" build_sequences spark_job build_sequences --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST"
+run_step "$LOG" build_tables spark-submit --master "$SPARK_MASTER" --driver-memory "$MTORL_DRIVER_MEMORY" \
+  --conf spark.ui.enabled=false --conf "spark.executorEnv.PYTHONPATH=$ROOT" \
+  "$ROOT/jobs/build_tables.py" --dataset "$DATASET" --raw "$RAW" \
+  --lake "$SCRATCH/lake" --from "$FIRST" --to "$LAST"
 LINES_BEFORE="$(wc -l <"$LOG")"
 run_step "$LOG" evaluate "$PYTHON_BIN" -m mtorl_model.evaluate --dataset "$DATASET" --lake "$LAKE" \
   --method "$METHOD" --sequences "$SCRATCH/lake" --out "$OUT"

@@ -69,7 +69,7 @@ def daily_dag(dataset: str) -> DAG:
         export_champion = python_step(
             "mtorl_model.export_champion", dataset, "--out", champion, "--method", "mtorl,{{ params.method }}"
         )
-        build_day = spark_step("build_day", dataset, "--day", DAY, IF_ASKED_THIS_CODE)
+        build_sequences = spark_step("build_sequences", dataset, "--up-to", DAY, "--journeys", IF_ASKED_THIS_CODE)
         audit_day = audit_step(
             "day",
             dataset,
@@ -84,7 +84,7 @@ def daily_dag(dataset: str) -> DAG:
             "champion", dataset, ONE_DAY, tables=CHAMPION_TABLES, publishes=(champion_asset(dataset),)
         )
 
-        build_exposures >> audit_raw_rows >> build_day >> audit_day >> learn >> audit_champion
+        build_exposures >> audit_raw_rows >> build_sequences >> audit_day >> learn >> audit_champion
         export_champion >> audit_day
         report_after_audits(dag, dataset)
     return dag

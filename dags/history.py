@@ -40,18 +40,17 @@ def history_dag(dataset: str) -> DAG:
         # A run by hand builds everything with the present code; a daily run does not rebuild the past.
         build_exposures = spark_step("build_exposures", dataset, *raw_folder(dataset), *DAYS, "--this-code")
         audit_raw_rows = audit_step("raw_rows", dataset, DAYS, tables=TABLES_FROM_RAW)
-        build_journeys = spark_step("build_journeys", dataset, "--day", "{{ params.to }}", "--this-code")
+        build_sequences = spark_step("build_sequences", dataset, *DAYS, "--journeys", "--this-code")
         audit_journeys = audit_step("journeys", dataset, LAST_DAY_ONLY)
-        build_sequences = spark_step("build_sequences", dataset, *DAYS, "--this-code")
         build_feature_spec = python_step("jobs.build_feature_spec", dataset, *DAYS, "--this-code")
         audit_feature_spec = audit_step("feature_spec", dataset, LAST_DAY_ONLY)
         audit_sequences = audit_step("sequences", dataset, DAYS, tables=TABLES_OF_STEPS)
         train = _train(dataset)
         evaluate = python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test")
 
-        build_exposures >> audit_raw_rows >> build_journeys >> audit_journeys >> build_sequences
+        build_exposures >> audit_raw_rows >> build_sequences >> audit_journeys
         # The audit of the sequences compares their channels with the spec.
-        build_sequences >> build_feature_spec >> audit_feature_spec >> audit_sequences >> train >> evaluate
+        audit_journeys >> build_feature_spec >> audit_feature_spec >> audit_sequences >> train >> evaluate
     return dag
 
 

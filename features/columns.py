@@ -15,9 +15,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def distinct_codes(values: pa.ChunkedArray) -> Ints:
-    """A number for each distinct value; null counts as a value."""
+    """A number for each distinct value; null counts as a value. The values may be a dictionary of Arrow."""
     encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
-    return to_ints(encoded.indices)
+    return filled_ints(encoded.indices, NO_ROW)
 
 
 def numbers_in_order(values: pa.ChunkedArray) -> Ints:

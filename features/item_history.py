@@ -1,20 +1,23 @@
-"""Exposures and gains of each item value up to the end of a day: yesterday's counts and the exposures since then.
+"""Exposures and gains of each item value up to the end of a day: yesterday's counts and those of the exposures since.
 
-A late gain counts from the day on which it became known. Counts are whole numbers, so that any number of days may be
-folded together.
+A late gain counts from the day on which it became known. Counts are whole numbers, so that exposures may be counted in
+any parts, and any number of days may be folded together.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import Ints, filled_ints, list_offsets, to_ints
+from features.columns import list_offsets, to_ints
+from features.user_chunk import DS
 from schemas.dataset import Dataset
 
 _KEY = ["item", "value"]
+_CODE = "_code"
+_DAY = pa.field(DS, pa.string())
 _PENDING = pa.schema([*((name, pa.string()) for name in (*_KEY, "known_on", "gain")), ("count", pa.int64())])
 
 
@@ -23,21 +26,37 @@ def history_columns(dataset: Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*dataset.items, *dataset.gain_names, *dataset.late_gain_times.values())))
 
 
-def fold_item_history(earlier: pa.Table | None, exposures: Iterable[pa.Table], dataset: Dataset, day: str) -> pa.Table:
+class ItemCounts(NamedTuple):
+    """The counts of item values, by day (ds). late_gains: the days on which those of each value become known."""
+
+    counts: pa.Table
+    late_gains: pa.Table
+
+
+def count_items(exposures: pa.Table, dataset: Dataset) -> ItemCounts:
+    """exposures: with the columns history_columns and ds. Their texts may be dictionaries of Arrow."""
+    counts = [_value_counts(exposures, item, dataset) for item in dataset.items]
+    late_gains = [_PENDING.append(_DAY).empty_table()]
+    for gain in dataset.late_gains:
+        gained = _with_known_on(exposures, gain, dataset)
+        late_gains += (_late_gains(gained, item, gain) for item in dataset.items)
+    counts.append(_counts_schema(dataset).append(_DAY).empty_table())
+    return ItemCounts(pa.concat_tables(counts), pa.concat_tables(late_gains))
+
+
+def fold_item_history(earlier: pa.Table | None, new: Iterable[ItemCounts], dataset: Dataset, day: str) -> pa.Table:
     """The table `item_history` as of the end of `day`, sorted by item and value.
 
-    earlier: the table of an earlier day, None to start with the first exposure. exposures: the exposures since then,
-    up to `day`, with the columns history_columns.
+    earlier: the table of an earlier day, None to start with the first exposure. new: the counts of the exposures since
+    then, up to `day`.
     """
     counts, pending = [_counts_schema(dataset).empty_table()], [_PENDING.empty_table()]
     if earlier is not None:
         counts.append(earlier.select(_counts_schema(dataset).names).cast(_counts_schema(dataset)))
         pending.append(_pending_rows(earlier))
-    for table in exposures:
-        counts += (_value_counts(table, item, dataset) for item in dataset.items)
-        for gain in dataset.late_gains:
-            gained = _with_known_on(table, gain, dataset)
-            pending += (_late_gains(gained, item, gain) for item in dataset.items)
+    for part in new:
+        counts.append(part.counts.drop_columns(DS))
+        pending.append(part.late_gains.drop_columns(DS))
     known, still_pending = _split_by_day(_summed(pending, _PENDING, 4), day)
     counts.append(_as_counts(known, dataset))
     totals = _summed(counts, _counts_schema(dataset), 2)
@@ -57,22 +76,21 @@ def _summed(tables: Sequence[pa.Table], schema: pa.Schema, keys: int) -> pa.Tabl
 
 
 def _value_counts(rows: pa.Table, item: str, dataset: Dataset) -> pa.Table:
-    """Each value's exposures and its gains that come with the exposure; late gains count as 0 here."""
-    coded = rows.column(item).combine_chunks().dictionary_encode()
-    values = len(coded.dictionary)
-    code_N = filled_ints(coded.indices, values)  # rows without a value are counted behind the others
-
-    def total(weight_N: Any = None) -> Ints:
-        return np.bincount(code_N, weight_N, values + 1)[:values].astype(np.int64)
-
+    """Each value's exposures and its gains that come with the exposure, by day; late gains count as 0 here."""
+    value, day = (rows.column(name).combine_chunks().dictionary_encode() for name in (item, DS))
+    gains = [gain for gain in dataset.gain_names if gain not in dataset.late_gains]
+    keyed = pa.table({_CODE: value.indices, DS: day.indices, **{gain: rows.column(gain) for gain in gains}})
+    totals = [([], "count_all"), *((gain, "sum") for gain in gains)]
+    sums = keyed.filter(value.is_valid()).group_by([_CODE, DS], use_threads=False).aggregate(totals)
     columns = {
-        "item": pa.repeat(item, values),
-        "value": coded.dictionary.cast(pa.string()),
-        "exposures": total(),
-        **{g: total(filled_ints(rows.column(g), 0)) for g in dataset.gain_names if g not in dataset.late_gains},
-        **{gain: np.zeros(values, np.int64) for gain in dataset.late_gains},
+        "item": pa.repeat(item, len(sums)),
+        "value": value.dictionary.take(sums.column(_CODE)).cast(pa.string()),
+        "exposures": sums.column("count_all"),
+        **{gain: pc.fill_null(sums.column(f"{gain}_sum"), 0) for gain in gains},
+        **{gain: np.zeros(len(sums), np.int64) for gain in dataset.late_gains},
+        DS: day.dictionary.take(sums.column(DS)),
     }
-    schema = _counts_schema(dataset)
+    schema = _counts_schema(dataset).append(_DAY)
     return pa.table({name: columns[name] for name in schema.names}, schema)
 
 
@@ -86,7 +104,7 @@ def _with_known_on(rows: pa.Table, gain: str, dataset: Dataset) -> pa.Table:
 
 
 def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
-    """How many gains of each value became known on each day. gained: from _with_known_on."""
+    """The gains of each value, and the days on which they become known. gained: from _with_known_on."""
     rows = gained.filter(pc.is_valid(gained.column(item)))
     columns = {
         "item": pa.repeat(item, len(rows)),
@@ -94,8 +112,9 @@ def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
         "known_on": rows.column("known_on"),
         "gain": pa.repeat(gain, len(rows)),
         "count": np.ones(len(rows), np.int64),
+        DS: rows.column(DS),
     }
-    return _summed([pa.table(columns)], _PENDING, 4)
+    return pa.table(columns, _PENDING.append(_DAY))
 
 
 def _split_by_day(late_gains: pa.Table, day: str) -> tuple[pa.Table, pa.Table]:

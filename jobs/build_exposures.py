@@ -10,8 +10,10 @@ names it, or with --accept-few-rows. Rows of a file that has been removed stay a
 whose day cannot be read, or is outside the days of the usable rows, go to the quarantine partition `undated`.
 """
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from jobs.raw.accounts import log_accounts, waiting_line
 from jobs.raw.build_plan import BuildPlan, DayRequest
@@ -20,8 +22,8 @@ from jobs.raw.index import RawIndex, file_stamp, split_by_change, store_index, s
 from jobs.raw.log import RawLog, usable_rows_by_day
 from jobs.raw.publish import publish_log
 from jobs.raw.rows import require_usable
-from jobs.spark.context import spark_context, starting_workers
-from jobs.spark.partitions import files_per_day
+from jobs.spark.context import OpenContext, spark_context, starting_workers
+from jobs.spark.files_per_day import files_per_day
 from lakehouse.arguments import (
     add_accept_few_rows,
     add_day_range,
@@ -44,38 +46,50 @@ RAW_INDEX = "raw_index"
 
 
 def main() -> None:
-    arguments = dataset_parser(__doc__)
-    add_raw(arguments)
-    add_lake(arguments)
-    add_day_range(arguments)
-    add_this_code(arguments)
-    arguments.add_argument("--up-to", metavar="DAY", help="that day, and all earlier days that are stale or missing")
-    add_accept_few_rows(arguments)
-    args = arguments.parse_args()
-    dataset, lake = dataset_of(args), lake_of(args)
+    args = raw_log_parser(__doc__).parse_args()
+    update(lake_of(args), dataset_of(args), args.raw, request_of(args), spark_context)
+
+
+def raw_log_parser(doc: str | None) -> ArgumentParser:
+    """A parser with all flags of this job; request_of reads those of the days."""
+    parser = dataset_parser(doc)
+    add_raw(parser)
+    add_lake(parser)
+    add_day_range(parser)
+    add_this_code(parser)
+    parser.add_argument("--up-to", metavar="DAY", help="that day, and all earlier days that are stale or missing")
+    add_accept_few_rows(parser)
+    return parser
+
+
+def request_of(args: Namespace) -> DayRequest:
     first, last = day_range_of(args)
     up_to = checked_day(args.up_to) if args.up_to else None
     if up_to and (first or last):
         raise UserError("--up-to names all days: leave out --from and --to")
+    return DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
+
+
+def update(lake: Lake, dataset: Dataset, raw: Path, request: DayRequest, opened: OpenContext) -> None:
+    """Build the requested days that are missing or stale, and print lines about them. raw: the folder of the log."""
     require_usable(dataset)
-    files = find_raw_files(dataset, args.raw)
+    files = find_raw_files(dataset, raw)
     print_notes(files[dataset.log.view].notes)
-    request = DayRequest(first, last, up_to, required_code_of(args, "jobs"), args.accept_few_rows)
     lake.require_writable()  # before the log is read, which may take hours
 
     index, changed = split_by_change(dataset, files, stored_index(lake, dataset))
     plan = BuildPlan(lake, dataset, index, request)
     built: list[str] = []
     if changed or plan.days_to_build():
-        with spark_context(f"exposures {dataset.name}") as spark, starting_workers(spark):
+        with opened(f"exposures {dataset.name}") as spark, starting_workers(spark):
             log = RawLog(spark, dataset, files, files_per_day(lake, dataset))
             plan = replace(plan, index=read_changed_files(lake, log))
             if built := plan.days_to_build():
                 publish_log(lake, log, plan.index, built)
     report_fresh_days(plan, built)
     report_waiting_rows(lake, dataset)
-    if up_to:
-        report_other_days(plan, up_to, [day for day in built if day not in (up_to, UNDATED)])
+    if request.up_to:
+        report_other_days(plan, request.up_to, [day for day in built if day not in (request.up_to, UNDATED)])
 
 
 def read_changed_files(lake: Lake, log: RawLog) -> RawIndex:

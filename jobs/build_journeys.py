@@ -13,9 +13,10 @@ from pyspark import SparkContext
 
 from jobs.history.bucket_journeys import JourneyJob
 from jobs.history.resume import earlier_history, newest_fresh_journeys_day
-from jobs.spark.buckets import in_each_bucket
+from jobs.spark.buckets import files_by_day, in_each_bucket
 from jobs.spark.context import OpenContext, spark_context
-from jobs.spark.partitions import commit_built_days, day_chunks, files_per_day
+from jobs.spark.files_per_day import files_per_day
+from jobs.spark.partitions import commit_built_days, day_chunks
 from jobs.spark.progress import describe_job
 from lakehouse.arguments import add_lake, add_this_code, dataset_of, dataset_parser, lake_of, required_code_of
 from lakehouse.journeys import count_users, snapshot_before
@@ -62,7 +63,7 @@ def build(spark: SparkContext, lake: Lake, dataset: Dataset, day: str, required_
     edition = present_edition(lake, dataset, day)
     job = journey_job(lake, dataset, day, required_code)
     describe_job(spark, "writing journeys")
-    files = in_each_bucket(spark, files_per_day(lake, dataset), job).get(JOURNEYS, {})
+    files = files_by_day(in_each_bucket(spark, files_per_day(lake, dataset), job)).get(JOURNEYS, {})
     return publish(lake, job, files, edition)[day]
 
 

@@ -1,14 +1,16 @@
 """Exposures and the journeys before them to steps and windows: the tables `steps`, `sequences` and `item_history`.
 
 spark-submit jobs/build_sequences.py --dataset kuairand --lake lake [--from DAY] [--to DAY] [--steps 20]
-    [--this-code] | [--up-to DAY]
+    [--this-code] [--journeys] | [--up-to DAY] [--journeys]
 
---up-to DAY: that day, and earlier days whose published tables are stale, as far back as outcomes may arrive late
+--journeys: the journeys as of the last day as well, as build_journeys does, with one start of Spark for both. --up-to
+DAY: that day, and earlier days whose published tables are stale, as far back as outcomes may arrive late
 (Dataset.outcome_days); this is how labels mature. Days that are fresh are not built.
 """
 
+from jobs import build_journeys
 from jobs.history.step_tables import update_steps
-from jobs.spark.context import spark_context
+from jobs.spark.context import shared_context, spark_context
 from lakehouse.arguments import (
     add_day_range,
     add_lake,
@@ -32,6 +34,7 @@ def main() -> None:
     add_day_range(parser)
     add_this_code(parser)
     parser.add_argument("--up-to", metavar="DAY", help="that day, and stale ones as far back as outcomes come late")
+    parser.add_argument("--journeys", action="store_true", help="the journeys as of the last day as well")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"window length n, 2 to {MEMORY_STEPS}")
     args = parser.parse_args()
     if not 2 <= args.steps <= MEMORY_STEPS:
@@ -41,7 +44,11 @@ def main() -> None:
         days = days_to_update(lake, dataset, checked_day(args.up_to), SEQUENCES)
     else:
         days = exposure_days(lake, dataset, *day_range_of(args))
-    update_steps(lake, dataset, days, args.steps, code, spark_context)
+    with shared_context(spark_context, f"steps {dataset.name}") as opened:
+        if args.journeys:
+            # Steps are built from the journeys before their day, not from these.
+            build_journeys.update(lake, dataset, days[-1], code, opened)
+        update_steps(lake, dataset, days, args.steps, code, opened)
 
 
 if __name__ == "__main__":

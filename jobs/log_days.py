@@ -14,7 +14,7 @@ from jobs.raw.log import NO_ROWS, RawLog, usable_rows_by_day
 from jobs.raw.log_calendar import LogCalendar
 from jobs.raw.rows import require_usable
 from jobs.spark.context import spark_context
-from jobs.spark.partitions import FILES_PER_DAY
+from jobs.spark.files_per_day import FILES_PER_DAY
 from lakehouse.arguments import add_accept_few_rows, add_raw, dataset_of, dataset_parser
 from schemas.errors import exit_with_one_line
 from schemas.printable import counted

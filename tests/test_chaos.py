@@ -63,7 +63,7 @@ ENVIRONMENT = os.environ | {
 DRIVER_STEPS = (
     ("jobs.build_exposures", "--up-to", DAYS[-1]),
     ("jobs.build_sequences", "--from", DAYS[0], "--to", DAYS[1]),
-    ("jobs.build_day", "--day", DAYS[-1]),
+    ("jobs.build_sequences", "--up-to", DAYS[-1], "--journeys"),
     ("jobs.build_feature_spec", *SPAN),
 )
 LAST = ("--day", DAYS[-1])

@@ -244,7 +244,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     started_s = time.monotonic()
     history_run = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-    kill_executor(cluster, "build_journeys")
+    kill_executor(cluster, "build_exposures")
     kill_store(cluster, "build_sequences")
     (gpu_worker,) = cluster.containers_of("worker-gpu")
     checkpoints = gpu_worker.home / "var" / "mtorl" / "scratch" / "checkpoints"
@@ -265,7 +265,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         cwd=ROOT, env=os.environ | settings,
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_day.py", lambda: busy_executors(cluster))
+        kill_worker(cluster, "worker", "jobs/build_sequences.py", lambda: busy_executors(cluster))
         assert backfill.wait(timeout=RUN_S) == 0
     finally:
         backfill.kill()
@@ -274,7 +274,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         "dag_runs"
     ]
     daily_tasks = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
-    assert daily_tasks["build_day"]["try_number"] > 1
+    assert daily_tasks["build_sequences"]["try_number"] > 1
     assert {task["queue"] for task in daily_tasks.values()} == {"default", "gpu"}
 
     check_ports(cluster)

@@ -16,8 +16,8 @@ from checkout import ROOT, Checkout, make_checkout
 pytestmark = pytest.mark.slow(0.3)  # starts make
 
 HISTORY = [
-    "build_exposures", "audit_table", "build_journeys", "audit_table", "build_sequences", "build_feature_spec",
-    "audit_table", "audit_table", "train", "evaluate",
+    "build_exposures", "audit_table", "build_sequences", "audit_table", "build_feature_spec", "audit_table",
+    "audit_table", "train", "evaluate",
 ]  # fmt: skip
 NIGHTLY = ["score", "audit_table", "plan_budget", "audit_table", "report"]
 
@@ -190,9 +190,9 @@ def test_evaluate_builds_the_windows_of_new_users_outside_the_lake(checkout):
     assert (checkout.root / "my metrics.json").read_text() == "{}"
     assert not list((checkout.root / "lake").iterdir())
     calls = checkout.calls()
-    assert [call.split()[0] for call in calls] == ["log_days", "build_exposures", "build_sequences", "evaluate"]
-    scratch = Path(re.search(r"--lake (\S+)/lake ", calls[2])[1])
-    assert f"--lake {scratch}/lake --from 2022-04-08 --to 2022-04-10" in calls[2]
+    assert [call.split()[0] for call in calls] == ["log_days", "build_tables", "evaluate"]
+    scratch = Path(re.search(r"--lake (\S+)/lake ", calls[1])[1])
+    assert f"--lake {scratch}/lake --from 2022-04-08 --to 2022-04-10" in calls[1]
     assert not scratch.exists()
 
 

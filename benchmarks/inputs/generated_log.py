@@ -72,8 +72,7 @@ def fitted_spec(cache: Path) -> Path:
     if not file.exists():
         raw = generated_log(cache, 50_000)
         with scratch_lake(cache) as lake:
-            measure(job("build_exposures", lake, "--raw", raw))
-            measure(job("build_sequences", lake))
+            measure(job("build_tables", lake, "--raw", raw))
             measure(job("build_feature_spec", lake))
             file.write_text(published_spec(lake, DATASET, None).to_json())
     return file

@@ -22,8 +22,7 @@ from schemas.errors import UserError
 from schemas.tables import EXPOSURES
 
 TEXT = """\
-`build_exposures` and `build_sequences` of a generated log of {rows} rows on a standalone cluster of Spark, whose master
-and workers are processes of this machine. A worker has one core. The start of the master and of the workers does not
+`build_tables` of a generated log of {rows} rows on a standalone cluster of Spark, whose master and workers are processes of this machine. A worker has one core. The start of the master and of the workers does not
 count; that of the executors and of the driver, which are on the same two cores, does. *Files* are the files of users
 that a day has in each table (`MTORL_FILES_PER_DAY`), each of which is the work of one task. The ratios compare with one
 worker and 8 files, in the same round.
@@ -70,16 +69,14 @@ def measure_section(cache: Path, command: str, size: int, repeats: int) -> Secti
 
 
 def _run(cache: Path, raw: Path, setting: _Setting) -> list[Cost]:
-    """The costs of the jobs on a new cluster and a new lake."""
+    """The cost of the job on a new cluster and a new lake."""
     environment = {"MTORL_FILES_PER_DAY": str(setting.files), "SPARK_LOCAL_IP": "127.0.0.1"}
     with scratch_lake(cache) as lake, standalone_cluster(setting.workers, lake.root / "cluster") as cluster:
-        costs = [
-            measure(cluster.submitted(job), environment, servers=cluster.pids)
-            for job in raw_to_sequences(lake, raw).values()
-        ]
+        command = cluster.submitted(raw_to_sequences(lake, raw))
+        cost = measure(command, environment, servers=cluster.pids)
         if not published_rows(lake, EXPOSURES):
             raise UserError(f"{setting.name}: no exposures were built")
-    return costs
+    return [cost]
 
 
 def _ratio(costs: dict[str, list[Cost]], setting: _Setting, figure: Callable[[Cost], float]) -> Spread:

@@ -1,12 +1,13 @@
 """The exposures of one bucket of users, read from the files of its days, and cut into chunks of whole users."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from features.columns import Ints, numbers_in_order
 from features.user_chunk import DS
+from jobs.spark.coded_text import with_coded_text
 from lakehouse.arrow_types import in_schema, stored_schema
 from lakehouse.storage.data_files import read_file
 from lakehouse.storage.delta_table import DataFile
@@ -33,13 +34,19 @@ def exposures_of_bucket(folder: str, files: Mapping[str, DataFile], dataset: Dat
 
     Raises UserError for a user with more than MAX_ROWS_OF_A_USER exposures.
     """
-    stored = stored_schema(exposures(dataset))
-    schema = pa.schema([stored.field(name) for name in facts_of_exposures(dataset)])
+    return in_order(exposures_of_days(folder, files, dataset, facts_of_exposures(dataset)))
+
+
+def exposures_of_days(folder: str, files: Mapping[str, DataFile], dataset: Dataset, columns: Sequence[str]) -> pa.Table:
+    """These columns of the files, and ds. Texts but the user's are codes. files: of each day."""
+    stored, path = stored_schema(exposures(dataset)), located(folder)
+    schema = with_coded_text(pa.schema([stored.field(name) for name in columns]), plain=("user_id",))
+    texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     tables = [schema.empty_table().append_column(DS, pa.nulls(0, pa.string()))]
     for day, file in files.items():
-        rows = in_schema(read_file(located(folder), file, schema.names), schema)
+        rows = in_schema(read_file(path, file, schema.names, coded=texts), schema)
         tables.append(rows.append_column(DS, pa.repeat(day, len(rows))))
-    return in_order(pa.concat_tables(tables))
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def in_order(rows: pa.Table) -> pa.Table:

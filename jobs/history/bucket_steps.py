@@ -1,4 +1,4 @@
-"""The tables `steps` and `sequences` of one bucket of users, from the files of the bucket, in a Spark worker."""
+"""The tables `steps` and `sequences` of one bucket of users, and the counts of its items, in a Spark worker."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import to_ints
+from features.item_history import ItemCounts, count_items, history_columns
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
-from jobs.history.bucket_exposures import exposures_of_bucket, whole_users
+from jobs.history.bucket_exposures import exposures_of_days, facts_of_exposures, in_order, whole_users
 from jobs.history.journey_summaries import (
     JOURNEYS_PER_READ,
     columns_of_summaries,
@@ -33,12 +34,12 @@ from schemas.tables.steps import steps
 
 @dataclass(frozen=True)
 class BucketJob:
-    """The steps and windows of these days, as the work of a task on one bucket of users.
+    """The steps and windows of days, and the item counts of days, as the work of a task on one bucket of users.
 
     folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
     files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory
     together. earlier_journeys: the files of the journeys before the first exposure, by day; none without earlier
-    history.
+    history. counted: the exposures whose items are counted, by day; those of `exposures` are read once for both.
     """
 
     dataset: Dataset
@@ -48,20 +49,25 @@ class BucketJob:
     exposures: FilesByValue
     chunks: Sequence[Sequence[str]]
     earlier_journeys: FilesByValue
+    counted: FilesByValue
     side: Side = STRICTLY_BEFORE  # any other only in tests that plant a leak
 
-    def __call__(self, bucket: int) -> Iterator[StoredFile]:
-        """Compute a bucket, and store its files of both tables."""
+    def __call__(self, bucket: int) -> Iterator[StoredFile | ItemCounts]:
+        """Compute a bucket; store its files of both tables."""
+        counted_alone = {day: files for day, files in self.counted.items() if day not in self.exposures}
+        yield from self._counts(self._read(files_of_bucket(counted_alone, bucket), history_columns(self.dataset)))
+        facts = facts_of_exposures(self.dataset)
         exposures = files_of_bucket(self.exposures, bucket)
         summaries = self._earlier_summaries(files_of_bucket(self.earlier_journeys, bucket).values())
         for days in self.chunks:
-            files = {day: exposures[day] for day in days if day in exposures}
+            rows = self._read({day: exposures[day] for day in days if day in exposures}, facts)
+            yield from self._counts(rows)
             with (
                 BucketWriter(steps(self.dataset), self.folders[STEPS], bucket) as step_writer,
                 BucketWriter(sequences(self.dataset), self.folders[SEQUENCES], bucket) as window_writer,
             ):
                 queries = [summaries]
-                for chunk, computed in self._computed(files, summaries, self.dataset.end_of_day_ms(days[-1])):
+                for chunk, computed in self._computed(rows, summaries, self.dataset.end_of_day_ms(days[-1])):
                     exposure_steps = computed.slice(0, len(chunk.user_N))
                     position_N = to_ints(exposure_steps.column(JOURNEY_POSITION))
                     is_requested = pc.is_in(exposure_steps.column(DS), pa.array(self.days))
@@ -72,11 +78,19 @@ class BucketJob:
                 summaries = _latest_of_each_user(queries)
             yield from (*step_writer.stored, *window_writer.stored)
 
+    def _read(self, files: Mapping[str, DataFile], columns: Sequence[str]) -> pa.Table:
+        return exposures_of_days(self.folders[EXPOSURES], files, self.dataset, columns)
+
+    def _counts(self, exposures: pa.Table) -> Iterator[ItemCounts]:
+        is_counted = pc.is_in(exposures.column(DS), value_set=pa.array([*self.counted], pa.string()))
+        if len(counted := rows_where(exposures, is_counted)):
+            yield count_items(counted, self.dataset)
+
     def _computed(
-        self, files: Mapping[str, DataFile], summaries: pa.Table, as_of_ms: int
+        self, exposures: pa.Table, summaries: pa.Table, as_of_ms: int
     ) -> Iterator[tuple[UserChunk, pa.Table]]:
         """Chunks of whole users with their steps (features.point_in_time.point_in_time_steps)."""
-        for rows in whole_users(exposures_of_bucket(self.folders[EXPOSURES], files, self.dataset)):
+        for rows in whole_users(in_order(exposures)):
             chunk = UserChunk.from_exposures(rows, summaries, as_of_ms)
             yield chunk, point_in_time_steps(chunk, self.dataset, self.side)
 

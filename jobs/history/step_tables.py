@@ -1,17 +1,17 @@
-"""The tables `steps` and `sequences` of a range of days, from exposures and the journeys before them."""
+"""The tables `steps`, `sequences` and `item_history` of days, from exposures and the history before them."""
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 
 from pyspark import SparkContext
 
+from features.item_history import ItemCounts
 from jobs.history.bucket_steps import BucketJob
-from jobs.history.item_history import publish_item_history
-from jobs.history.resume import earlier_history
-from jobs.spark.buckets import in_each_bucket
+from jobs.history.item_history import planned_folds, publish_item_history
+from jobs.history.resume import EarlierHistory, earlier_history
+from jobs.spark.buckets import files_by_day, in_each_bucket
 from jobs.spark.context import OpenContext
-from jobs.spark.partitions import commit_built_days, day_chunks, files_per_day
+from jobs.spark.files_per_day import files_per_day
+from jobs.spark.partitions import commit_built_days, day_chunks
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from lakehouse.published_days import stale_days
@@ -34,25 +34,21 @@ def update_steps(
     stale = {table: stale_days(lake, table, dataset, inputs[table], this_code=required_code) for table in inputs}
     if any(stale.values()):
         lake.require_writable()
-    stale_steps = sorted({*stale[STEPS], *stale[SEQUENCES]})
-    # The history of items needs no Spark: it is built while Spark's workers are busy. The thread starts after Java,
-    # because a process with threads may hang when it starts another one.
-    with opened(f"steps {dataset.name}") if stale_steps else nullcontext() as spark, ThreadPoolExecutor(1) as pool:
-        items = pool.submit(publish_item_history, lake, dataset, stale[ITEM_HISTORY], history, required_code)
-        if spark is not None:
-            build(spark, lake, dataset, stale_steps, window_steps, inputs, required_code)
-        items.result()
+        with opened(f"steps {dataset.name}") as spark:
+            build(spark, lake, dataset, stale, window_steps, inputs, required_code)
     for table in inputs:
         _print_days(table, dataset, days, len(stale[table]))
 
 
 def build(
-    spark: SparkContext, lake: Lake, dataset: Dataset, days: list[str], window_steps: int,
+    spark: SparkContext, lake: Lake, dataset: Dataset, stale: Mapping[str, Sequence[str]], window_steps: int,
     inputs: Mapping[str, Mapping[str, Mapping[str, str]]], required_code: str | None,
 ) -> None:  # fmt: skip
-    """Publish the steps and windows of these days. inputs: of each table and day."""
-    replaces = {table: lake.present(table, dataset, days) for table in (STEPS, SEQUENCES)}
-    history = earlier_history(lake, dataset, days[0], days[-1], required_code)
+    """Publish the stale days of the three tables. stale: the days of each table. inputs: of each table and day."""
+    days = sorted({*stale[STEPS], *stale[SEQUENCES]})
+    replaces = {table: lake.present(table, dataset, {*days, *stale[table]}) for table in inputs}
+    history = earlier_history(lake, dataset, days[0], days[-1], required_code) if days else EarlierHistory({}, {})
+    folds = planned_folds(lake, dataset, stale[ITEM_HISTORY], required_code)
     job = BucketJob(
         dataset=dataset,
         folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)},
@@ -61,14 +57,20 @@ def build(
         exposures=history.exposures,
         chunks=day_chunks(history.exposures),
         earlier_journeys=history.journeys,
+        counted=lake.present(EXPOSURES, dataset, [day for fold in folds for day in fold.new_days]),
     )
     describe_job(spark, "computing steps and windows")
-    files = in_each_bucket(spark, files_per_day(lake, dataset), job)
+    results = in_each_bucket(spark, files_per_day(lake, dataset), job)
+    files = files_by_day(results)
     for table in (steps(dataset), sequences(dataset)):
         commit_built_days(
             lake, table, dataset, days, files.get(table.name, {}), inputs=inputs[table.name].__getitem__,
             replaces=replaces[table.name],
         )  # fmt: skip
+    publish_item_history(
+        lake, dataset, folds, [result for result in results if isinstance(result, ItemCounts)],
+        inputs=inputs[ITEM_HISTORY].__getitem__, replaces=replaces[ITEM_HISTORY],
+    )  # fmt: skip
 
 
 def _print_days(table: str, dataset: Dataset, days: list[str], built: int) -> None:

@@ -29,6 +29,7 @@ _END_OF_PROBLEM = re.compile(r'\n\s*(?:LINE \d+:|Candidate |Did you mean )|(?<="
 _HINT = (
     " (a contract is DuckDB SQL, which differs from Spark's: 1000 for 1000L, // for div, and double quotes for names)"
 )
+_TEXT_OF_COLUMN = re.compile(r"(?P<cast>cast\()?(?P<view>\w+)\.(?P<column>\w+)(?(cast) AS varchar\))", re.IGNORECASE)
 UTC = "UTC"
 UTC_NAMES = (UTC, "Etc/UTC")
 # The rows keep their order. A name that no view has is not looked for among the variables of Python. A division by zero
@@ -63,6 +64,21 @@ def evaluate(
     if len(values) != len(next(iter(views.values()))):
         raise UserError(f"dataset {dataset}: an expression returns more or fewer rows than the log has")
     return values.rename_columns([*expressions])
+
+
+def text_of_column(duckdb_sql: DuckDbSql, views: Mapping[str, pa.Table]) -> pa.DictionaryArray | None:
+    """The values of an expression that is a column of texts or whole numbers, or its cast to varchar, as codes.
+
+    None for any other expression. Arrow writes whole numbers as DuckDB does, each distinct number once.
+    """
+    match = _TEXT_OF_COLUMN.fullmatch(duckdb_sql.strip())
+    if match is None or match["view"] not in views or match["column"] not in views[match["view"]].column_names:
+        return None
+    values = views[match["view"]].column(match["column"])
+    if not (pa.types.is_string(values.type) or pa.types.is_int64(values.type)):
+        return None
+    coded = values.combine_chunks().dictionary_encode()
+    return pa.DictionaryArray.from_arrays(coded.indices, coded.dictionary.cast(pa.string()))
 
 
 def select(duckdb_sql: DuckDbSql, view: str, table: pa.Table) -> pa.Table:

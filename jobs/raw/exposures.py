@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from jobs.raw.fingerprints import is_outcome
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
 from jobs.raw.row_work import DS
+from jobs.spark.coded_text import with_coded_text
 from lakehouse.arrow_types import rows_where, stored_schema
 from schemas.dataset import Dataset
 from schemas.tables.exposures import exposures
@@ -19,8 +20,8 @@ _DAY = pa.field(DS, pa.string())
 
 
 def exposures_schema(dataset: Dataset) -> pa.Schema:
-    """The columns of the table `exposures`, and ds."""
-    return stored_schema(exposures(dataset)).append(_DAY)
+    """The columns of the table `exposures`, and ds. All texts but the user's and the day are codes."""
+    return with_coded_text(stored_schema(exposures(dataset)), plain=("user_id",)).append(_DAY)
 
 
 def quarantine_schema() -> pa.Schema:
@@ -62,6 +63,7 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     row that is delivered again with its conversion replaces the earlier one. Further ties go to the larger values,
     column by column, so that every run keeps the same row.
     """
+    usable = usable.unify_dictionaries()
     order_N = _order(usable)
     identity = usable.select(["exposure_id", "exposed_at_ms", "user_id"]).take(pa.array(order_N))
     # The identity has no nulls: a row with a null in it is quarantined. A day follows from its time.
@@ -72,7 +74,8 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
     group_N = np.cumsum(is_first_N) - 1
     repeated_N = np.flatnonzero(np.bincount(group_N)[group_N] > 1)
     if len(repeated_N):
-        copies = usable.take(pa.array(order_N[repeated_N])).append_column(_GROUP, pa.array(group_N[repeated_N]))
+        copies = usable.take(pa.array(order_N[repeated_N])).cast(_with_texts(usable.schema))  # codes have no order
+        copies = copies.append_column(_GROUP, pa.array(group_N[repeated_N]))
         names = dict.fromkeys((*dataset.late_gains, *(column.name for column in exposures(dataset).columns)))
         sort_keys = [(_GROUP, "ascending", "at_end"), *((name, "descending", "at_end") for name in names)]
         best_first_N = repeated_N[pc.sort_indices(copies, sort_keys=sort_keys).to_numpy()]
@@ -80,6 +83,12 @@ def without_duplicates(usable: pa.Table, dataset: Dataset) -> pa.Table:
         is_best_N = np.append(True, group_of_best_N[1:] != group_of_best_N[:-1])
         row_G[group_of_best_N[is_best_N]] = order_N[best_first_N[is_best_N]]
     return usable.take(pa.array(row_G)).combine_chunks()
+
+
+def _with_texts(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
+    )
 
 
 def with_headers(quarantined: pa.Table, headers: Mapping[str, bytes]) -> pa.Table:

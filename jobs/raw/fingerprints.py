@@ -112,7 +112,7 @@ def row_hashes(rows: pa.Table, with_raw_N: np.ndarray) -> np.ndarray:
 
 def _words(values: pa.Array) -> np.ndarray:
     """64 bits of each value; any bits for nulls."""
-    if pa.types.is_string(values.type):
+    if pa.types.is_string(values.type) or pa.types.is_dictionary(values.type):
         # Most texts are repeated, so each is hashed once.
         coded = values.dictionary_encode()
         hash_K = text_hashes(coded.dictionary, np.full(len(coded.dictionary), _SEED, np.uint64))

@@ -12,8 +12,9 @@ from jobs.raw.index import RawIndex, event_views
 from jobs.raw.joins.outcomes import DUPLICATE, JOINED_ROW, NO_EXPOSURE
 from jobs.raw.log import USABLE, LogBlocks, NeededDays, RawLog
 from jobs.spark.blocks import Block
-from jobs.spark.buckets import StoredFile, files_by_day
-from jobs.spark.partitions import commit_built_days, store_files_per_day
+from jobs.spark.buckets import files_by_day
+from jobs.spark.files_per_day import store_files_per_day
+from jobs.spark.partitions import commit_built_days
 from jobs.spark.progress import describe_job
 from lakehouse.lake import Lake
 from lakehouse.storage.delta_table import FilesByValue
@@ -107,7 +108,7 @@ def _store_tables(
     counts: Counter[tuple[str, str]] = Counter()
     for (kind, day), rows in sum((r for r in results if isinstance(r, Counter)), Counter()).items():
         counts[kind, day if day and span[0] <= day <= span[1] else UNDATED] += rows
-    return files_by_day(r for r in results if isinstance(r, StoredFile)), counts
+    return files_by_day(results), counts
 
 
 def _joined(lake: Lake, blocks: LogBlocks, index: RawIndex, days: Iterable[str]) -> "RDD[tuple[int, Block]]":

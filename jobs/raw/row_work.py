@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets
+from jobs.raw.contract_sql import UTC, UTC_NAMES, evaluate, in_brackets, text_of_column
 from jobs.raw.identity import identity
 from jobs.raw.joins.lookups import matching_rows
 from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE
+from jobs.spark.coded_text import with_coded_text
 from lakehouse.arrow_types import arrow_type
 from lakehouse.duckdb_types import duckdb_type
 from schemas.contract import Column, DuckDbSql, quoted_name
@@ -41,12 +42,14 @@ def row_schema(dataset: Dataset) -> pa.Schema:
     Those of the table `exposures` (in a quarantined row and in an outcome only exposure_id is sure to be filled), DS
     (the day in the dataset's own calendar, null if the time cannot be read), REASON (null in a usable row), RAW (the
     bytes of the row), SOURCE (the name of its file). If the dataset has outcomes, OUTCOME and the match columns too.
+    The texts of exposures are codes (jobs.spark.coded_text).
     """
     columns = [(column.name, column.dtype) for column in _columns_of_exposures(dataset)]
-    columns += [(DS, "string"), (REASON, "string"), (RAW, "binary"), (SOURCE, "string")]
+    added = [(DS, "string"), (REASON, "string"), (RAW, "binary"), (SOURCE, "string")]
     if dataset.outcomes:
-        columns += [(OUTCOME, "string"), *((column.name, column.dtype) for column in match_columns(dataset))]
-    return pa.schema([(name, arrow_type(dtype)) for name, dtype in columns])
+        added += [(OUTCOME, "string"), *((column.name, column.dtype) for column in match_columns(dataset))]
+    schema = pa.schema([(name, arrow_type(dtype)) for name, dtype in (*columns, *added)])
+    return with_coded_text(schema, plain=("user_id", *(name for name, _ in added)))
 
 
 def log_rows(log: pa.Table, dataset: Dataset, lookups: Mapping[str, pa.Table]) -> pa.Table:
@@ -198,10 +201,21 @@ def _columns_of_usable(
     expressions = {d.column.name: d.duckdb_sql for d in (dataset.user_id, *dataset.columns)}
     expressions |= {name: getattr(dataset, name) for name in ("channel", "cost", "propensity")}
     dtypes = {column.name: column.dtype for column in _columns_of_exposures(dataset)}
-    expressions = {
-        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})" for name, sql in expressions.items()
+    texts = {
+        name: values
+        for name, sql in expressions.items()
+        if dtypes[name] == "string"
+        and name != dataset.user_id.column.name
+        and (values := text_of_column(sql, views)) is not None
     }
-    return _values_of_usable(expressions, views, is_usable, dataset, UTC)
+    if not pc.all(is_usable, min_count=0).as_py():
+        texts = {name: pc.if_else(is_usable, values, None) for name, values in texts.items()}
+    expressions = {
+        name: f"CAST({in_brackets(sql)} AS {duckdb_type(dtypes[name])})"
+        for name, sql in expressions.items()
+        if name not in texts
+    }
+    return {**_values_of_usable(expressions, views, is_usable, dataset, UTC), **texts}
 
 
 def _values_of_usable(

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from jobs.spark.coded_text import coded_in_row_order, is_coded
+
 
 class Block(NamedTuple):
     """Rows of one kind, or any other small content of that kind. content: rows as a stream of Arrow."""
@@ -25,6 +27,8 @@ def blocks_by_partition(kind: str, rows: pa.Table, partition_N: np.ndarray) -> I
     count_P = np.bincount(partition_N)
     for partition in np.flatnonzero(count_P).tolist():
         part = rows.slice(count_P[:partition].sum(), count_P[partition])
+        if any(len(column.chunk(0).dictionary) > len(part) for column in part.columns if is_coded(column)):
+            part = coded_in_row_order(part)  # or each block would have the texts of all rows
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, part.schema) as writer:
             writer.write_table(part)

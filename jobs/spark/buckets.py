@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 from pyspark import SparkContext
 
+from jobs.spark.coded_text import keeping_codes
 from jobs.spark.day_files import DayFiles
 from jobs.spark.partitions import DS, ROWS_PER_GROUP
 from lakehouse.arrow_types import stored_schema
@@ -35,17 +36,15 @@ class StoredFile(NamedTuple):
     file: DataFile
 
 
-def in_each_bucket(
-    spark: SparkContext, buckets: int, task: Callable[[int], Iterable[StoredFile]]
-) -> dict[str, FilesByValue]:
-    """Run task(bucket) for each bucket in Spark's workers; returns the files that it has stored, by table and day."""
-    return files_by_day(spark.parallelize(range(buckets), buckets).flatMap(task).collect())
+def in_each_bucket(spark: SparkContext, buckets: int, task: Callable[[int], Iterable[Any]]) -> list[Any]:
+    """Run task(bucket) for each bucket in Spark's workers; returns all results, from which files_by_day takes files."""
+    return list(spark.parallelize(range(buckets), buckets).flatMap(task).collect())
 
 
-def files_by_day(stored: Iterable[StoredFile]) -> dict[str, FilesByValue]:
-    """The files by table and day."""
+def files_by_day(results: Iterable[Any]) -> dict[str, FilesByValue]:
+    """The stored files among the results of tasks, by table and day."""
     files: dict[str, dict[str, list[DataFile]]] = {}
-    for table, day, file in stored:
+    for table, day, file in (result for result in results if isinstance(result, StoredFile)):
         files.setdefault(table, {}).setdefault(day, []).append(file)
     return {table: {day: tuple(sorted(named)) for day, named in days.items()} for table, days in files.items()}
 
@@ -74,7 +73,8 @@ class BucketWriter:
     def add(self, rows: pa.Table) -> None:
         """rows: the columns of the table, and ds. The rows of a day are adjacent."""
         # Without the cast, a type that follows from the values would change the bytes.
-        self._files.add(rows.select(self._schema.names).cast(self._schema), rows.column(DS))
+        columns = rows.select(self._schema.names)
+        self._files.add(columns.cast(keeping_codes(self._schema, columns)), rows.column(DS))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -86,7 +86,5 @@ class BucketWriter:
                     self.stored += pool.map(lambda finished: self._stored(*finished), self._files.finish())
 
     def _stored(self, day: str, file: Path) -> StoredFile:
-        named = self._work / day / f"part-{self._bucket}.parquet"
-        named.parent.mkdir()
-        stored = store_file(located(self._folder), f"{DS}={day}", file.rename(named))
+        stored = store_file(located(self._folder), f"{DS}={day}", file, part=f"part-{self._bucket}")
         return StoredFile(self._table.name, day, stored)

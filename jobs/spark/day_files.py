@@ -11,6 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.spark.coded_text import coded_in_row_order
+
+_DAY = "_day"
+# Rows that have come in are sorted by day together once there are as many as in this number of row groups.
+_GROUPS_PER_SORT = 8
 # A buffered slice keeps the whole table in memory that it was cut from; beyond this many bytes slices are copied.
 _MAX_SHARED_BYTES = 256 * 2**20
 
@@ -19,12 +24,13 @@ class DayFiles:
     """Writes FOLDER/DAY.parquet in row groups of `rows_per_group`.
 
     Equal rows give equal files, whatever tables they come in. For each day that is being written, up to two row groups
-    are in memory: one in the buffer and one in the writer. Tables of which buffered rows are slices may take
-    _MAX_SHARED_BYTES, and one table more.
+    are in memory: one in the buffer and one in the writer. _GROUPS_PER_SORT row groups come on top, and tables of which
+    buffered rows are slices: they may take _MAX_SHARED_BYTES, and one table more.
     """
 
     def __init__(self, folder: Path, rows_per_group: int) -> None:
         self._folder, self._rows_per_group = folder, rows_per_group
+        self._unsorted: list[pa.Table] = []
         self._buffers: dict[str, list[pa.Table]] = defaultdict(list)
         self._shared_bytes = 0
         self._writers: dict[str, pq.ParquetWriter] = {}
@@ -43,7 +49,17 @@ class DayFiles:
 
         Rows are not copied if those of each day are adjacent.
         """
-        coded = pc.fill_null(days, str(None)).combine_chunks().dictionary_encode()
+        self._unsorted.append(rows.append_column(_DAY, pc.fill_null(days, str(None))))
+        if sum(map(len, self._unsorted)) >= _GROUPS_PER_SORT * self._rows_per_group:
+            self._sort()
+
+    def _sort(self) -> None:
+        """Move the rows that have come in to the buffers of their days."""
+        if not self._unsorted:
+            return
+        rows = pa.concat_tables(self._unsorted)
+        self._unsorted = []
+        coded, rows = rows.column(_DAY).combine_chunks().dictionary_encode(), rows.drop_columns(_DAY)
         day_R = coded.indices.to_numpy()
         if (np.diff(day_R) < 0).any():
             order_R = np.argsort(day_R, kind="stable")
@@ -63,6 +79,7 @@ class DayFiles:
 
     def finish(self) -> list[tuple[str, Path]]:
         """Write what is buffered and close all files; returns each file with its day."""
+        self._sort()
         for day in self._buffers:
             self._write(day, whole_groups_only=False)
         for writer in self._writers.values():
@@ -73,8 +90,10 @@ class DayFiles:
         # In one chunk: the writer ends a page where a chunk ends.
         rows = pa.concat_tables(self._buffers[day]).combine_chunks()
         to_write = len(rows) - len(rows) % self._rows_per_group if whole_groups_only else len(rows)
+        for start in range(0, to_write, self._rows_per_group):
+            group = coded_in_row_order(rows.slice(start, min(self._rows_per_group, to_write - start)))
+            self._writer(day, rows.schema).write_table(group)
         if to_write:
-            self._writer(day, rows.schema).write_table(rows.slice(0, to_write), row_group_size=self._rows_per_group)
             # A slice would keep the written rows in memory.
             rows = _copied([rows.slice(to_write)]) if to_write < len(rows) else rows.schema.empty_table()
         self._buffers[day] = [rows]
@@ -108,5 +127,5 @@ def _text_paths(field: pa.Field, path: str) -> Iterator[str]:
             yield from _text_paths(inner, f"{path}.{inner.name}")
     elif pa.types.is_list(field.type):
         yield from _text_paths(field.type.value_field, f"{path}.list.element")
-    elif pa.types.is_string(field.type):
+    elif pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
         yield path

@@ -1,6 +1,5 @@
 """Publishes days whose files Spark's workers have stored, in one commit."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from lakehouse.arrow_types import stored_schema
@@ -8,17 +7,10 @@ from lakehouse.code_version import code_version
 from lakehouse.lake import DS, Lake, NewDay, publish_days
 from lakehouse.manifest import Manifest
 from lakehouse.storage.data_files import store_table
-from lakehouse.storage.delta_table import FilesByValue, Replaced, table_version
-from lakehouse.storage.files import read_stored, write_whole
+from lakehouse.storage.delta_table import FilesByValue, Replaced
 from schemas.contract import Table
 from schemas.dataset import Dataset
-from schemas.errors import UserError
-from schemas.tables import EXPOSURES, QUARANTINE
 
-# Rows of a day are always in the same number of files, split by user: the same files whatever the parallelism, so that
-# equal content has an equal fingerprint. This is the number unless the first run of a dataset in a lake names another.
-FILES_PER_DAY = 8
-_FILES_PER_DAY_VARIABLE, _MOST_FILES_PER_DAY = "MTORL_FILES_PER_DAY", 1024
 # A row group is buffered in memory, and a row with lists is large: a window of 20 steps takes several kilobytes.
 ROWS_PER_GROUP, ROWS_PER_GROUP_WITH_LISTS = 16_384, 1_024
 # A worker buffers up to 50 MB of each day that it writes, and 256 MB more (DayFiles): 1.9 GB for a month. The rows that
@@ -26,53 +18,6 @@ ROWS_PER_GROUP, ROWS_PER_GROUP_WITH_LISTS = 16_384, 1_024
 DAYS_PER_WRITE = 32
 # In one bucket. A row takes less than a kilobyte while it is sorted.
 _ROWS_PER_CHUNK = 2_000_000
-
-
-def files_per_day(lake: Lake, dataset: Dataset) -> int:
-    """How many files a day of this dataset has in this lake, each with other users.
-
-    MTORL_FILES_PER_DAY or FILES_PER_DAY, until the dataset has tables. Raises UserError if it has another number then.
-    """
-    file, requested = lake.files_per_day(dataset), _requested_files_per_day()
-    if not _has_tables(lake, dataset):
-        return requested or FILES_PER_DAY
-    stored = FILES_PER_DAY
-    if file.is_file():  # not in a lake of an earlier version
-        stored = read_stored(file, _file_count, "write the number of files that a day of exposures has into it")
-    if requested not in (None, stored):
-        raise UserError(
-            f"{_FILES_PER_DAY_VARIABLE}={requested}: {dataset.name} has {stored} files a day in {lake.root}, and this "
-            "cannot change: remove the setting, or give the lake another folder with LAKE="
-        )
-    return stored
-
-
-def store_files_per_day(lake: Lake, dataset: Dataset, number: int) -> None:
-    """Store the number of a dataset that has no tables yet."""
-    if not _has_tables(lake, dataset):
-        write_whole(lake.files_per_day(dataset), f"{number}\n")
-
-
-def _has_tables(lake: Lake, dataset: Dataset) -> bool:
-    return any(table_version(lake.table(table, dataset)) >= 0 for table in (EXPOSURES, QUARANTINE))
-
-
-def _requested_files_per_day() -> int | None:
-    value = os.environ.get(_FILES_PER_DAY_VARIABLE)
-    if not value:
-        return None
-    try:
-        return _file_count(value)
-    except ValueError:
-        raise UserError(f"{_FILES_PER_DAY_VARIABLE}={value}: a number from 1 to {_MOST_FILES_PER_DAY}") from None
-
-
-def _file_count(text: str) -> int:
-    """Raises ValueError for any other text than such a number."""
-    number = int(text)
-    if not 1 <= number <= _MOST_FILES_PER_DAY:
-        raise ValueError(f"{number} files a day")
-    return number
 
 
 def day_chunks(files: FilesByValue) -> list[list[str]]:

@@ -30,12 +30,13 @@ class DamagedFile(UserError):
         super().__init__(f"{file} {fault}: make verify lists all damaged files with their remedies")
 
 
-def store_file(folder: Path, partition: str, file: Path) -> DataFile:
-    """Move a local Parquet file into a table's folder, as <partition>/<its name>-<hash of its content>.parquet.
+def store_file(folder: Path, partition: str, file: Path, *, part: str | None = None) -> DataFile:
+    """Move a local Parquet file into a table's folder, as <partition>/<part>-<hash of its content>.parquet.
 
-    partition: for example ds=2022-04-24. No reader sees the file before a commit names it.
+    partition: for example ds=2022-04-24. part: by default the name of the file. No reader sees the file before a commit
+    names it.
     """
-    path = f"{partition}/{file.stem}-{_digest_of(file)}.parquet"
+    path = f"{partition}/{part or file.stem}-{_digest_of(file)}.parquet"
     stored = DataFile(path, file.stat().st_size, pq.read_metadata(file).num_rows)
     if not _is_stored(folder / path):
         move_whole(file, folder / path)
@@ -128,9 +129,14 @@ def local_file(folder: Path, file: DataFile) -> Path:
     return copy
 
 
-def read_file(folder: Path, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a stored file, by default with all columns. Raises DamagedFile as local_file and open_parquet do."""
-    with open_parquet(local_file(folder, file)) as opened:
+def read_file(
+    folder: Path, file: DataFile, columns: Sequence[str] | None = None, *, coded: Sequence[str] = ()
+) -> pa.Table:
+    """The rows of a stored file, by default with all columns. coded: text columns to read as dictionaries of Arrow.
+
+    Raises DamagedFile as local_file and open_parquet do.
+    """
+    with open_parquet(local_file(folder, file), coded=coded) as opened:
         return opened.read(columns)
 
 
@@ -154,14 +160,17 @@ def _is_whole(copy: Path, file: DataFile) -> bool:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A stored file. Raises DamagedFile if it is missing, or if a part that is read cannot be decoded."""
+def open_parquet(path: Path, *, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A stored file. coded: see read_file.
+
+    Raises DamagedFile if it is missing, or if a part that is read cannot be decoded.
+    """
     try:
         source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
     except FileNotFoundError as error:
         raise DamagedFile(path, "is missing") from error
     try:
-        with source as readable, pq.ParquetFile(readable) as file:
+        with source as readable, pq.ParquetFile(readable, read_dictionary=[*coded]) as file:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error

@@ -18,10 +18,9 @@ from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
     "build_exposures": {"audit_raw_rows"},
-    "audit_raw_rows": {"build_journeys"},
-    "build_journeys": {"audit_journeys"},
-    "audit_journeys": {"build_sequences"},
-    "build_sequences": {"build_feature_spec"},
+    "audit_raw_rows": {"build_sequences"},
+    "build_sequences": {"audit_journeys"},
+    "audit_journeys": {"build_feature_spec"},
     "build_feature_spec": {"audit_feature_spec"},
     "audit_feature_spec": {"audit_sequences"},
     "audit_sequences": {"train"},
@@ -31,8 +30,8 @@ HISTORY = {
 DAILY = {
     "build_exposures": {"audit_raw_rows"},
     "export_champion": {"audit_day"},
-    "audit_raw_rows": {"build_day", "report"},
-    "build_day": {"audit_day"},
+    "audit_raw_rows": {"build_sequences", "report"},
+    "build_sequences": {"audit_day"},
     "audit_day": {"learn", "report"},
     "learn": {"audit_champion"},
     "audit_champion": {"report"},

@@ -18,7 +18,7 @@ from features.candidate_inputs import (
     task_names,
     with_gains_known_by,
 )
-from features.item_history import fold_item_history
+from features.item_history import count_items, fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE, Side
 from schemas.dataset import Dataset, get_dataset
@@ -34,7 +34,7 @@ def candidate_rows(
     chunk = user_chunk(frame, dataset, dataset.end_of_day_ms(day(DAYS - 1)))
     steps = point_in_time_steps(chunk, dataset, side).slice(0, len(chunk.exposures))
     past = user_chunk(frame[frame.ds <= day(history_day)], dataset, chunk.as_of_ms).exposures
-    history = fold_item_history(None, [past], dataset, day(history_day))
+    history = fold_item_history(None, [count_items(past, dataset)], dataset, day(history_day))
     return candidate_inputs(chunk.exposures, steps, history, dataset)
 
 

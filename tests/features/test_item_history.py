@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_exposures import day, random_exposures
 
-from features.item_history import fold_item_history, history_columns
+from features.item_history import count_items, fold_item_history, history_columns
 from schemas.dataset import Dataset, get_dataset
 
 DAYS = 4
@@ -27,7 +27,8 @@ def folded(frame: pd.DataFrame, dataset: Dataset, ends: list[int]) -> pa.Table:
     """The history as of the last of the days `ends`, folded in one step for each."""
     history, first = None, 0
     for last in ends:
-        parts = [exposures_table(frame[frame.ds == day(k)], dataset) for k in range(first, last + 1)]
+        days = [exposures_table(frame[frame.ds == day(k)], dataset) for k in range(first, last + 1)]
+        parts = [count_items(rows.append_column("ds", pa.repeat("", len(rows))), dataset) for rows in days]
         history, first = fold_item_history(history, parts, dataset, day(last)), last + 1
     assert history is not None
     return history

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from user_chunks import user_chunk
 
+from features.item_history import ItemCounts
 from features.visibility import STRICTLY_BEFORE, Side
 from jobs import build_journeys
 from jobs.history.bucket_journeys import JourneyJob
@@ -73,13 +74,13 @@ class BucketLake:
 
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,
-        window_steps: int = 20, side: Side = STRICTLY_BEFORE,
-    ) -> list[StoredFile]:  # fmt: skip
-        """Store the files of `steps` and `sequences` of these days. chunks: all days up to the last, in parts.
+        window_steps: int = 20, side: Side = STRICTLY_BEFORE, counted: Sequence[str] = (),
+    ) -> list[StoredFile | ItemCounts]:  # fmt: skip
+        """Store the files of `steps` and `sequences` of these days, and count the items of the days `counted`.
 
-        journeys_day: of the published journeys to start from.
+        chunks: all days up to the last, in parts. journeys_day: of the published journeys to start from.
         """
-        read_days = [day for day in self.days if (journeys_day or "") < day <= days[-1]]
+        read_days = [day for day in self.days if (journeys_day or "") < day <= max(days, default="")]
         tables = (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)
         job = BucketJob(
             dataset=self.dataset,
@@ -87,8 +88,9 @@ class BucketLake:
             window_steps=window_steps,
             days=days,
             exposures=self.lake.present(EXPOSURES, self.dataset, read_days),
-            chunks=chunks or [read_days],
+            chunks=chunks or ([read_days] if days else []),
             earlier_journeys=self.lake.present(JOURNEYS, self.dataset, [journeys_day] if journeys_day else []),
+            counted=self.lake.present(EXPOSURES, self.dataset, counted),
             side=side,
         )
         return list(job(0))

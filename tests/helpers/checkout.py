@@ -47,7 +47,8 @@ if "FAIL_" + name in os.environ:
 """
 JOBS = (
     "generate_log", "log_days", "summary", "audit_table", "status", "measure_drift", "report",
-    "build_exposures", "build_day", "build_journeys", "build_feature_spec", "build_sequences",
+    "build_exposures", "build_journeys", "build_feature_spec", "build_sequences",
+    "build_tables",
     "verify", "maintain",
 )  # fmt: skip
 MODEL = (

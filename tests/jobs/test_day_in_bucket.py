@@ -40,7 +40,7 @@ def run_days(jobs: Jobs, raw: Path) -> dict[str, float]:
     step("build_sequences", "--from", first, "--to", eve)
     step("build_feature_spec", "--from", first, "--to", eve)
     step("mtorl_model.train", "--from", first, "--to", eve, *TINY)
-    step("build_day", "--day", day)
+    step("build_sequences", "--up-to", day, "--journeys")
     step("mtorl_model.score", "--day", day)
     step("mtorl_model.plan_budget", "--day", day, "--budget", "50")
     step("audit_table", "--table", *HISTORY, *SCORES, "--new", "--only-published")

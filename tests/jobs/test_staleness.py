@@ -48,7 +48,7 @@ def write_log(raw: Path) -> Path:
 def run_day(jobs: Jobs, raw: Path, day: str) -> None:
     """The jobs of the daily DAG that build tables, without the audits."""
     jobs.ok("build_exposures", "--raw", str(raw), "--up-to", day)
-    jobs.ok("build_day", "--day", day)
+    jobs.ok("build_sequences", "--up-to", day, "--journeys")
 
 
 @pytest.fixture(scope="module")
@@ -301,11 +301,11 @@ def test_the_undated_rows_are_refreshed_alone(jobs, raw):
 def test_a_days_tables_are_the_same_built_together_or_one_by_one(jobs):
     manifests_before = manifest_texts(jobs.lake)
     jobs.contexts = 0
-    jobs.ok("build_day", "--day", DAYS[3])
+    jobs.ok("build_sequences", "--up-to", DAYS[3], "--journeys")
     assert jobs.contexts == 0  # everything is fresh: Spark is not started
     for table in FROM_HISTORY:
         unpublish(jobs.lake[table, "shop", DAYS[3]])
-    jobs.ok("build_day", "--day", DAYS[3])
+    jobs.ok("build_sequences", "--up-to", DAYS[3], "--journeys")
     assert jobs.contexts == 1
     assert manifest_texts(jobs.lake) == manifests_before
     for table in FROM_HISTORY:

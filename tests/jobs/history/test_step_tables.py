@@ -1,4 +1,4 @@
-"""The history of items is built while Spark works: a failure of either is the error of the job."""
+"""The stale days of the three tables are built with one start of Spark, and none if all are fresh."""
 
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -8,44 +8,24 @@ import pytest
 from jobs.history import step_tables
 from jobs.history.step_tables import update_steps
 from schemas.dataset import get_dataset
-from schemas.errors import UserError
+from schemas.tables import ITEM_HISTORY, SEQUENCES, STEPS
 
 DAY = "2026-03-01"
 
 
-@pytest.fixture
-def started(monkeypatch) -> list[str]:
-    """The names of the builders that update_steps starts, in this order; all of a day is stale."""
-    events: list[str] = []
-    monkeypatch.setattr(step_tables, "stale_days", lambda *_, **__: [DAY])
-    monkeypatch.setattr(step_tables, "publish_item_history", lambda *_: events.append("items"))
-    monkeypatch.setattr(step_tables, "build", lambda *_: events.append("steps"))
-    return events
+@pytest.mark.parametrize("stale", [{STEPS, SEQUENCES, ITEM_HISTORY}, {ITEM_HISTORY}, set()])
+def test_what_is_stale_is_built_with_one_start(monkeypatch, capsys, stale):
+    events = []
 
-
-def update(started: list[str]) -> None:
     @contextmanager
     def opened(_: str):
-        started.append("Spark")
+        events.append("Spark")
         yield object()
 
+    monkeypatch.setattr(step_tables, "stale_days", lambda _, table, *__, **___: [DAY] if table in stale else [])
+    monkeypatch.setattr(step_tables, "build", lambda _, __, ___, days, *____: events.append(days))
     lake = SimpleNamespace(history_inputs=lambda *_: {DAY: {}}, require_writable=lambda: None)
     update_steps(lake, get_dataset("criteo"), [DAY], 20, None, opened)
-
-
-def test_both_are_built_after_spark_has_started(started, capsys):
-    update(started)
-    assert started[0] == "Spark"
-    assert set(started[1:]) == {"items", "steps"}
-    assert capsys.readouterr().out.count("1 days built") == 3
-
-
-@pytest.mark.parametrize("failing", ["publish_item_history", "build"])
-def test_a_failure_of_one_is_the_error_of_the_job_and_the_other_ends(started, monkeypatch, failing):
-    def fail(*_: object) -> None:
-        raise UserError("exposures failed their audit")
-
-    monkeypatch.setattr(step_tables, failing, fail)
-    with pytest.raises(UserError, match="exposures failed their audit"):
-        update(started)
-    assert started == ["Spark", "steps" if failing == "publish_item_history" else "items"]
+    built = {table: [DAY] if table in stale else [] for table in (ITEM_HISTORY, STEPS, SEQUENCES)}
+    assert events == (["Spark", built] if stale else [])
+    assert capsys.readouterr().out.count("1 days built") == len(stale)

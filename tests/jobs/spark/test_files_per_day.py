@@ -4,7 +4,7 @@ import pytest
 from in_process import Jobs
 from raw_logs import criteo_row, write_criteo
 
-from jobs.spark.partitions import FILES_PER_DAY, files_per_day, store_files_per_day
+from jobs.spark.files_per_day import FILES_PER_DAY, files_per_day, store_files_per_day
 from lakehouse.lake import Lake
 from lakehouse.storage.data_files import part_of
 from schemas.dataset import get_dataset
@@ -43,7 +43,7 @@ def test_all_tables_have_the_number_of_the_first_run(built, monkeypatch, capsys)
 @pytest.fixture
 def lake(tmp_path, monkeypatch) -> Lake:
     """A lake in which the dataset has tables."""
-    monkeypatch.setattr("jobs.spark.partitions._has_tables", lambda *_: True)
+    monkeypatch.setattr("jobs.spark.files_per_day._has_tables", lambda *_: True)
     return Lake(tmp_path)
 
 

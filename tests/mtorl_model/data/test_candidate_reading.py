@@ -9,7 +9,7 @@ from lakes import unpublish
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 
-from features.item_history import fold_item_history
+from features.item_history import count_items, fold_item_history
 from features.point_in_time import point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from lakehouse.arrow_types import arrow_type
@@ -48,7 +48,7 @@ def lake(tmp_path, frame) -> Lake:
         files = [is_day & is_even, is_day & ~is_even]
         publish(lake, exposures(CRITEO), day(k), [chunk.exposures.filter(rows) for rows in files])
         publish(lake, steps(CRITEO), day(k), [step_rows.filter(rows) for rows in files])
-        history = fold_item_history(history, [chunk.exposures.filter(is_day)], CRITEO, day(k))
+        history = fold_item_history(history, [count_items(chunk.exposures.filter(is_day), CRITEO)], CRITEO, day(k))
         publish(lake, item_history(CRITEO), day(k), [history])
     return lake
 

@@ -12,7 +12,7 @@ import synthetic
 from random_exposures import day, random_exposures
 from user_chunks import user_chunk
 
-from features.item_history import fold_item_history
+from features.item_history import count_items, fold_item_history
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.visibility import STRICTLY_BEFORE
 from jobs.history.windows import cut_windows
@@ -51,7 +51,7 @@ def write_candidate_lake(root: Path, users: int = 120, rows: int = 900, parts: i
         _publish(lake, STEPS, ds, steps(CRITEO).columns, exposure_steps.filter(exposure_days == ds), part_N)
         windows = cut_windows(chunk, position_N, CRITEO, DEFAULT_STEPS, [ds])
         _publish(lake, SEQUENCES, ds, sequences(CRITEO).columns, windows)
-        history = fold_item_history(history, [day_rows], CRITEO, ds)
+        history = fold_item_history(history, [count_items(day_rows, CRITEO)], CRITEO, ds)
         _publish(lake, ITEM_HISTORY, ds, item_history(CRITEO).columns, history)
     queries = step_rows.slice(len(frame))
     names = [column.name for column in input_columns(CRITEO)]

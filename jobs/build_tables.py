@@ -1,0 +1,39 @@
+"""Raw log files to exposures, steps, sequences and item_history, with one start of Spark; --journeys: to journeys too.
+
+    spark-submit jobs/build_tables.py --dataset kuairand --raw RAW --lake lake
+        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
+
+It does what build_exposures and build_sequences do with the same flags, and build_journeys for the last day. With
+--up-to, steps and sequences of earlier days are built again if they are stale. Spark takes longer to start than a day
+of a small log takes to build.
+"""
+
+from jobs import build_exposures, build_journeys
+from jobs.history.step_tables import update_steps
+from jobs.spark.context import shared_context, spark_context
+from lakehouse.arguments import dataset_of, lake_of
+from lakehouse.published_days import days_to_update, exposure_days
+from schemas.errors import exit_with_one_line
+from schemas.steps import DEFAULT_STEPS
+from schemas.tables import SEQUENCES
+
+
+def main() -> None:
+    parser = build_exposures.raw_log_parser(__doc__)
+    parser.add_argument("--journeys", action="store_true", help="build the journeys as of the last day as well")
+    args = parser.parse_args()
+    dataset, lake, request = dataset_of(args), lake_of(args), build_exposures.request_of(args)
+    with shared_context(spark_context, f"tables {dataset.name}") as opened:
+        build_exposures.update(lake, dataset, args.raw, request, opened)
+        first, last = (request.up_to, request.up_to) if request.up_to else (request.first, request.last)
+        days = exposure_days(lake, dataset, first, last)
+        if args.journeys:
+            # Steps are built from the journeys before their day, not from these.
+            build_journeys.update(lake, dataset, days[-1], request.code, opened)
+        if request.up_to:
+            days = days_to_update(lake, dataset, request.up_to, SEQUENCES)
+        update_steps(lake, dataset, days, DEFAULT_STEPS, request.code, opened)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
