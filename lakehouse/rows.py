@@ -52,7 +52,9 @@ def publish_rows(
     Without rows, an empty partition is published. replaces: see Partition.publish.
     """
     with work_folder() as work:
-        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(table)), work / "part-0.parquet")
+        pq.write_table(
+            pa.Table.from_pylist(list(rows), arrow_schema(table)), work / "part-0.parquet", write_page_checksum=True
+        )
         return lake[table.name, dataset, day].publish(
             work, inputs=inputs, code=code_version("mtorl_model"), spec_version=spec_version, replaces=replaces
         )

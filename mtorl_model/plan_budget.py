@@ -98,7 +98,7 @@ def plan_day(
             return planned, None
         table, plan = _best_plan(lake, dataset, day, budget, inputs[_VALUATION], gains_from)
     with work_folder() as staged:
-        pq.write_table(table, staged / "part-0.parquet", row_group_size=ROWS_PER_GROUP)
+        pq.write_table(table, staged / "part-0.parquet", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
         manifest = lake[BUDGET_PLAN, dataset, day].publish(
             staged,
             inputs=inputs,

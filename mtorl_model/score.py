@@ -181,7 +181,7 @@ def _write(folder: Path, table: Table, content: Iterable[pa.Table]) -> int:
     """Write a partition's only file, one row group at a time; returns the number of rows."""
     folder.mkdir()
     rows = 0
-    with pq.ParquetWriter(folder / "part-0.parquet", arrow_schema(table)) as writer:
+    with pq.ParquetWriter(folder / "part-0.parquet", arrow_schema(table), write_page_checksum=True) as writer:
         for part in content:
             writer.write_table(part)
             rows += len(part)

@@ -22,10 +22,11 @@ from schemas.errors import UserError
 from schemas.tables import EXPOSURES
 
 TEXT = """\
-`build_tables` of a generated log of {rows} rows on a standalone cluster of Spark, whose master and workers are processes of this machine. A worker has one core. The start of the master and of the workers does not
-count; that of the executors and of the driver, which are on the same two cores, does. *Files* are the files of users
-that a day has in each table (`MTORL_FILES_PER_DAY`), each of which is the work of one task. The ratios compare with one
-worker and 8 files, in the same round.
+`build_tables` of a generated log of {rows} rows on a standalone cluster of Spark, whose master and workers are
+processes of this machine. A worker has one core. The start of the master and of the workers does not count; that of the
+executors and of the driver, which are on the same two cores, does. *Files* are the files of users that a day has in
+each table (`MTORL_FILES_PER_DAY`), each of which is the work of one task. The ratios compare with one worker and 8
+files, in the same round.
 
 The skewed log has as many rows: in one of ten, the user is replaced by one and the same user, who then has a
 tenth of the log. All rows of a user are the work of one task. Its ratio is to the log without skew, on the same workers

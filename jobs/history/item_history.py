@@ -107,5 +107,5 @@ def _stored(lake: Lake, dataset: Dataset, day: str, history: pa.Table) -> DataFi
     with work_folder() as staged:
         file = staged / "part-0.parquet"
         rows = history.select(table.column_names).cast(arrow_schema(table))
-        pq.write_table(rows, file, compression="zstd", store_schema=False)
+        pq.write_table(rows, file, compression="zstd", store_schema=False, write_page_checksum=True)
         return store_file(lake.table(ITEM_HISTORY, dataset), f"{DS}={day}", file)

@@ -104,7 +104,7 @@ class DayFiles:
             # no reader skips row groups by the smallest value of a list or of a text, except by the user, who orders
             # the rows.
             self._writers[day] = pq.ParquetWriter(
-                self._file(day), schema, compression="zstd", store_schema=False,
+                self._file(day), schema, compression="zstd", store_schema=False, write_page_checksum=True,
                 use_dictionary=[path for field in schema for path in _text_paths(field, field.name)],
                 write_statistics=[f.name for f in schema if pa.types.is_primitive(f.type) or f.name == "user_id"],
             )  # fmt: skip

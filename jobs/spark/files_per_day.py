@@ -14,6 +14,7 @@ from schemas.errors import UserError
 from schemas.tables import EXPOSURES, QUARANTINE
 
 FILES_PER_DAY = 8  # unless the first run of a dataset in a lake names another number
+_IF_DAMAGED = "write into it how many files each day of exposures has (8, unless a run has chosen another number)"
 _VARIABLE, _MOST = "MTORL_FILES_PER_DAY", 1024
 
 
@@ -25,9 +26,10 @@ def files_per_day(lake: Lake, dataset: Dataset) -> int:
     file, requested = lake.files_per_day(dataset), _requested_files_per_day()
     if not _has_tables(lake, dataset):
         return requested or FILES_PER_DAY
-    stored = FILES_PER_DAY
-    if file.is_file():  # not in a lake of an earlier version
-        stored = read_stored(file, _file_count, "write the number of files that a day of exposures has into it")
+    try:
+        stored = read_stored(file, _file_count, _IF_DAMAGED)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: {_IF_DAMAGED}") from error
     if requested not in (None, stored):
         raise UserError(
             f"{_VARIABLE}={requested}: {dataset.name} has {stored} files a day in {lake.root}, and this "

@@ -47,7 +47,7 @@ def store_table(folder: Path, partition: str, rows: pa.Table) -> DataFile:
     """Store rows in memory as the only file of a partition."""
     with work_folder() as work:
         file = work / "part-0.parquet"
-        pq.write_table(rows, file, compression="zstd")
+        pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
         return store_file(folder, partition, file)
 
 
@@ -163,14 +163,15 @@ def _is_whole(copy: Path, file: DataFile) -> bool:
 def open_parquet(path: Path, *, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """A stored file. coded: see read_file.
 
-    Raises DamagedFile if it is missing, or if a part that is read cannot be decoded.
+    Raises DamagedFile if it is missing, or if a page that is read differs from its checksum or cannot be decoded.
     """
     try:
         source = nullcontext(path) if is_local(path) else path.ranges()  # type: ignore[attr-defined]  # of StorePath
     except FileNotFoundError as error:
         raise DamagedFile(path, "is missing") from error
     try:
-        with source as readable, pq.ParquetFile(readable, read_dictionary=[*coded]) as file:
+        options = {"read_dictionary": [*coded], "page_checksum_verification": True}
+        with source as readable, pq.ParquetFile(readable, **options) as file:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFile(path, f"cannot be read ({str(error).splitlines()[0][:100]})") from error

@@ -48,7 +48,7 @@ def publish_explored(
     explored = ExploredRequests(*(np.concatenate(pair) for pair in pairs))
     rows = explored_table(explored, dataset, model.half_width, behaviour.name, day)
     with work_folder() as staged:
-        pq.write_table(rows, staged / "part-0.parquet")
+        pq.write_table(rows, staged / "part-0.parquet", write_page_checksum=True)
         return partition.publish(staged, inputs=inputs, code=code_version("mtorl_model"))
 
 

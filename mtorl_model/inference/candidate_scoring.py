@@ -54,7 +54,7 @@ def publish_scores_of_candidates(
     if not _is_finite(rows):
         raise UserError(f"model {version} predicts no finite numbers on {day}: train it again (make run)")
     with work_folder() as staged:
-        pq.write_table(rows, staged / "part-0.parquet")
+        pq.write_table(rows, staged / "part-0.parquet", write_page_checksum=True)
         return partition.publish(staged, inputs={**inputs, "model": version}, code=code_version("mtorl_model"))
 
 

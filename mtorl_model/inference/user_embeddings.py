@@ -66,7 +66,7 @@ def _write(file: Any, tables: Iterable[pa.Table], model: Method, dataset: Datase
     """Write the table in the order of the journeys, a chunk of users at a time; returns the number of users."""
     schema = _schema(dataset, model.embedding_size)
     users = 0
-    with pq.ParquetWriter(file, schema) as writer:
+    with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         for user_id, embedding_UD in embed_users(tables, model, dataset):
             if not np.isfinite(embedding_UD).all():
                 raise UserError(f"model {version} has embeddings that are not finite on {day}: train it again")

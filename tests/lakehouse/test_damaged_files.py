@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 from text_lake import publish_text
 
@@ -11,7 +13,7 @@ from lakehouse import lineage
 from lakehouse.duckdb_view import open_view
 from lakehouse.lake import Lake, Partition
 from lakehouse.reading import read_tables
-from lakehouse.storage.data_files import COPIES, DamagedFile, file_fault
+from lakehouse.storage.data_files import COPIES, DamagedFile, file_fault, read_file, store_table
 from lakehouse.storage.scratch import scratch_folder
 
 
@@ -128,3 +130,15 @@ def test_a_damaged_copy_of_an_object_is_removed(partition, monkeypatch):
     with pytest.raises(DamagedFile, match="this copy of an object has been removed, so run again"):
         duckdb_rows(partition)
     assert not copy.exists()
+
+
+def test_a_changed_value_is_one_line(tmp_path):
+    """A byte of a page that still can be decoded: only the page's checksum shows that the value is another one."""
+    stored = store_table(tmp_path, "ds=2022-05-01", pa.table({"cost": pa.array([1.5, 2.5], pa.float64())}))
+    file = tmp_path / stored.path
+    content = file.read_bytes()
+    values = np.array([1.5, 2.5]).tobytes()
+    assert content.count(values) == 1
+    file.write_bytes(content.replace(values, np.array([1.5, 3.5]).tobytes()))
+    with pytest.raises(DamagedFile, match=r"cannot be read \(.*checksum.*: make verify"):
+        read_file(tmp_path, stored)

@@ -22,7 +22,7 @@ class Jobs:
         self.lake, self.dataset, self.contexts = lake, dataset, 0
         self.spark, self.patch = spark, patch
         # Each file is a task of Spark's, and tests have few rows: fewer files take half the time.
-        patch.setattr("jobs.spark.partitions.FILES_PER_DAY", 2)
+        patch.setattr("jobs.spark.files_per_day.FILES_PER_DAY", 2)
 
     def run(self, job: str, *arguments: str) -> int:
         """The exit status, 0 if the entry point returns."""

@@ -55,12 +55,19 @@ def test_a_number_without_tables_may_still_change(tmp_path, monkeypatch):
     assert files_per_day(lake, CRITEO) == 5
 
 
-def test_a_lake_of_an_earlier_version_keeps_its_number(lake, monkeypatch):
-    store_files_per_day(lake, CRITEO, 16)
-    assert not lake.files_per_day(CRITEO).exists()
-    assert files_per_day(lake, CRITEO) == FILES_PER_DAY
-    monkeypatch.setenv(VARIABLE, "16")
-    with pytest.raises(UserError, match=f"MTORL_FILES_PER_DAY=16: criteo has {FILES_PER_DAY} files a day"):
+def test_the_number_of_a_lake_with_tables_stays(lake, monkeypatch):
+    lake.files_per_day(CRITEO).parent.mkdir(parents=True)
+    lake.files_per_day(CRITEO).write_text("16")
+    store_files_per_day(lake, CRITEO, 4)
+    assert files_per_day(lake, CRITEO) == 16
+    monkeypatch.setenv(VARIABLE, "8")
+    with pytest.raises(UserError, match="MTORL_FILES_PER_DAY=8: criteo has 16 files a day"):
+        files_per_day(lake, CRITEO)
+
+
+def test_a_missing_number_is_one_line(lake):
+    """With a guessed number, a task would not find all rows of its users."""
+    with pytest.raises(UserError, match=r"files_per_day\.json is missing: write into it how many files"):
         files_per_day(lake, CRITEO)
 
 
