@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "mtorl_model.budget": "schemas lakehouse features mtorl_model.data mtorl_model.methods mtorl_model.inference",
     "mtorl_model.studies": (
         "schemas lakehouse mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.evaluation "
-        "mtorl_model.champion"
+        "mtorl_model.champion mtorl_model.budget"
     ),
     "mtorl_model": (
         "schemas lakehouse features mtorl_model.data mtorl_model.training mtorl_model.methods mtorl_model.inference "
