@@ -1,7 +1,7 @@
 """Raw log to sequences by Polars on one machine: python -m benchmarks.fair_polars_peer --log FILE --out FOLDER
 
-Reads a log in the Criteo layout, leaves out broken rows, keeps one copy of each exposure, computes what was known
-before each exposure, cuts windows by reference, and writes the tables `exposures`, `steps` and `sequences` by day, with
+Reads a log in the Criteo layout, leaves out broken rows, keeps one copy of each exposure, computes the inputs of
+each exposure, cuts windows by reference, and writes the tables `exposures`, `steps` and `sequences` by day, with
 the columns of schemas/tables/.
 
 Rows are sorted by user and time, so everything known before a step is a difference of running totals of a whole
@@ -31,11 +31,14 @@ _CATEGORICAL, _NUMERIC = ("channel", "campaign", *_CATEGORIES), ("cost", "cpo")
 _COUNTS = ("exposures", "click", "conversion")
 _USER, _AT_MS, _ROW = pl.col("user_id"), pl.col("exposed_at_ms"), pl.col("row")
 _IS_FIRST, _IS_FIRST_OF_TIME, _IS_FIRST_OF_DAY = map(pl.col, ("is_first", "is_first_of_time", "is_first_of_day"))
-_NEVER = -1
+_NO_TIME = -1
 
 
 def exposures(log: Path) -> pl.DataFrame:
-    """The table `exposures` and ds, by user, time and id. Of copies of an exposure, one with a conversion is kept."""
+    """The table `exposures` and ds, by user, time and id.
+
+    One copy of each exposure is kept, if possible with a conversion.
+    """
     second, conversion, conversion_second = map(pl.col, ("timestamp", "conversion", "conversion_timestamp"))
     types = {column.name: _TYPES[column.dtype]() for column in LOG.columns}
     is_usable = (
@@ -59,10 +62,10 @@ def exposures(log: Path) -> pl.DataFrame:
         "click": pl.col("click").cast(pl.Int32),
         "conversion": conversion.cast(pl.Int32),
         "conversion_at_ms": pl.when(conversion == 1).then(conversion_at_ms),
-        **{name: _without(-1, pl.col(name)) for name in ("conversion_id", "attribution", "click_pos", "click_nb")},
+        **{name: _null_if(-1, pl.col(name)) for name in ("conversion_id", "attribution", "click_pos", "click_nb")},
         "cpo": pl.col("cpo"),
         **{name: pl.col(name).cast(pl.String) for name in ("campaign", *_CATEGORIES)},
-        "time_since_last_click_s": _without(-1, pl.col("time_since_last_click")).cast(pl.Float64),
+        "time_since_last_click_s": _null_if(-1, pl.col("time_since_last_click")).cast(pl.Float64),
         "hour": time.dt.hour().cast(pl.Int32),
         "weekday": time.dt.weekday().cast(pl.Int32) - 1,
         "ds": time.dt.date(),
@@ -89,18 +92,18 @@ def steps(exposures: pl.DataFrame) -> pl.DataFrame:
         "is_first_of_time": is_new_user | (_AT_MS.shift() != _AT_MS),
         "is_first_of_day": is_new_user | (pl.col("ds") != pl.col("ds").shift()),
         "exposures": pl.lit(1, pl.Int32),
-        "clicked_at_ms": pl.when(pl.col("click") == 1).then(_AT_MS).when(is_new_user).then(_NEVER).forward_fill(),
+        "clicked_at_ms": pl.when(pl.col("click") == 1).then(_AT_MS).when(is_new_user).then(_NO_TIME).forward_fill(),
     }
     # The row of the latest exposure that a step sees: the one before all with the step's own time.
-    latest = _at(_IS_FIRST_OF_TIME, pl.when(_IS_FIRST).then(_NEVER).otherwise(_ROW - 1))
+    latest = _value_at(_IS_FIRST_OF_TIME, pl.when(_IS_FIRST).then(_NO_TIME).otherwise(_ROW - 1))
     seen = {
-        "journey_position": _ROW - _at(_IS_FIRST, _ROW),
+        "journey_position": _ROW - _value_at(_IS_FIRST, _ROW),
         **{f"last_{name}": pl.col(name).gather(pl.col("latest")) for name in (*_CATEGORICAL, *_NUMERIC)},
         **{f"mean_{name}": _mean(pl.col(name)) for name in _NUMERIC},
         **{f"switches_{name}": _total((pl.col(name).ne_missing(pl.col(name).shift()) & ~_IS_FIRST).cast(pl.Int32))
            for name in _CATEGORICAL},
         "gap_s": pl.when(_IS_FIRST).then(0.0).otherwise((_AT_MS - _AT_MS.shift()) / 1000),
-        "since_click_s": (_AT_MS - _without(_NEVER, pl.col("clicked_at_ms").gather(pl.col("latest")))) / 1000,
+        "since_click_s": (_AT_MS - _null_if(_NO_TIME, pl.col("clicked_at_ms").gather(pl.col("latest")))) / 1000,
         "seen_cost_nano": _total((pl.col("cost") * 1e9).round().cast(pl.Int64)),
         **{f"seen_{name}": _total(pl.col(name)) for name in ("exposures", "click")},
         **{f"seen_{name}_{k}": _total((channel == value).cast(pl.Int32) * pl.col(name))
@@ -108,25 +111,25 @@ def steps(exposures: pl.DataFrame) -> pl.DataFrame:
     }  # fmt: skip
     counts = [f"seen_{name}{end}" for end in ("", *(f"_{k}" for k in range(len(channels)))) for name in _COUNTS]
     added = {name.replace("seen", "new"): _since_previous(pl.col(name)) for name in (*counts, "seen_cost_nano")}
-    session_age_s = (_AT_MS - _at(_IS_FIRST_OF_DAY, _AT_MS)) / 1000
-    rest = {
+    session_age_s = (_AT_MS - _value_at(_IS_FIRST_OF_DAY, _AT_MS)) / 1000
+    derived = {
         "new_cost": pl.col("new_cost_nano") / 1e9,
         **{f"{period}_{name}_by_channel": pl.concat_arr([f"{period}_{name}_{k}" for k in range(len(channels))])
            for period in ("seen", "new") for name in _COUNTS},
-        "session_id": _at(_IS_FIRST_OF_DAY, pl.col("exposure_id")),
-        "position": _ROW - _at(_IS_FIRST_OF_DAY, _ROW),
+        "session_id": _value_at(_IS_FIRST_OF_DAY, pl.col("exposure_id")),
+        "position": _ROW - _value_at(_IS_FIRST_OF_DAY, _ROW),
         "session_age_s": session_age_s,
-        **{f"session_{name}": pl.col(f"seen_{name}") - _at(_IS_FIRST_OF_DAY, pl.col(f"seen_{name}"))
+        **{f"session_{name}": pl.col(f"seen_{name}") - _value_at(_IS_FIRST_OF_DAY, pl.col(f"seen_{name}"))
            for name in _COUNTS},
         "since_conversion_s": (_AT_MS - pl.col("conversion_known_at_ms")) / 1000,
     }  # fmt: skip
-    rows = exposures.lazy().with_columns(**places).with_columns(latest=_without(_NEVER, latest)).with_columns(**seen)
+    rows = exposures.lazy().with_columns(**places).with_columns(latest=_null_if(_NO_TIME, latest)).with_columns(**seen)
     rows = rows.join_asof(
         _conversions(exposures.lazy(), channels), left_on="exposed_at_ms", right_on="conversion_known_at_ms",
         by="user_id", allow_exact_matches=False, check_sortedness=False, coalesce=False,
     )  # fmt: skip
     conversions = [name for name in counts if "conversion" in name]
-    rows = rows.with_columns(pl.col(conversions).fill_null(0)).with_columns(**added).with_columns(**rest)
+    rows = rows.with_columns(pl.col(conversions).fill_null(0)).with_columns(**added).with_columns(**derived)
     columns = ["user_id", "ds", "exposure_id", "journey_position", "gap_s"]
     columns += [f"last_{name}" for name in (*_CATEGORICAL, *_NUMERIC)]
     columns += [f"mean_{name}" for name in _NUMERIC] + [f"switches_{name}" for name in _CATEGORICAL]
@@ -142,7 +145,7 @@ def windows(steps: pl.DataFrame, n: int = DEFAULT_STEPS) -> pl.DataFrame:
     first_label, stop, number = pl.col("first_label"), pl.col("stop"), pl.col("window")
     full_stop = first_label + n - pl.min_horizontal(first_label, context)  # of a day's first window
     # Rounded up.
-    more = ((stop - full_stop + n - context - 1) // (n - context)).clip(0)
+    further_windows = ((stop - full_stop + n - context - 1) // (n - context)).clip(0)
     window_stop = pl.min_horizontal(full_stop + number * (n - context), stop)
     bucket = _USER.hash(seed=1) % 10
     split = pl.when(bucket < 8).then(pl.lit(TRAIN)).when(bucket == 8).then(pl.lit(VALIDATION)).otherwise(pl.lit(TEST))
@@ -154,7 +157,7 @@ def windows(steps: pl.DataFrame, n: int = DEFAULT_STEPS) -> pl.DataFrame:
             (pl.col("journey_position").last() + 1).alias("stop"),
         )
         .filter(stop > first_label)
-        .with_columns(window=pl.int_ranges(0, more + 1, dtype=pl.Int32))
+        .with_columns(window=pl.int_ranges(0, further_windows + 1, dtype=pl.Int32))
         .explode("window")
         .with_columns(
             window_stop=window_stop,
@@ -180,22 +183,22 @@ def _parts(exposures: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield exposures.slice(start, stop - start)
 
 
-def _at(mask: pl.Expr, value: pl.Expr) -> pl.Expr:
+def _value_at(mask: pl.Expr, value: pl.Expr) -> pl.Expr:
     """The value of the latest row that the mask selects."""
     return pl.when(mask).then(value).forward_fill()
 
 
 def _total(value: pl.Expr) -> pl.Expr:
     """The sum over the user's exposures with a smaller time."""
-    before = value.cum_sum() - value
-    return _at(_IS_FIRST_OF_TIME, before) - _at(_IS_FIRST, before)
+    earlier_sum = value.cum_sum() - value
+    return _value_at(_IS_FIRST_OF_TIME, earlier_sum) - _value_at(_IS_FIRST, earlier_sum)
 
 
 def _mean(value: pl.Expr) -> pl.Expr:
     """The mean over these exposures, in millionths: whole numbers, whose totals are exact. Null without a number."""
     total_micro = _total((value.fill_null(0.0) * 1e6).round().cast(pl.Int64))
     numbers = _total(value.is_not_null().cast(pl.Int32))
-    return total_micro / 1e6 / _without(0, numbers)
+    return total_micro / 1e6 / _null_if(0, numbers)
 
 
 def _since_previous(total: pl.Expr) -> pl.Expr:
@@ -219,17 +222,17 @@ def _conversions(exposures: pl.LazyFrame, channels: Sequence[str]) -> pl.LazyFra
     )
 
 
-def _without(value: int, column: pl.Expr) -> pl.Expr:
+def _null_if(value: int, column: pl.Expr) -> pl.Expr:
     """The column with null in the place of a value."""
     return pl.when(column != value).then(column)
 
 
 def _write(rows: pl.DataFrame, folder: Path, part: int) -> None:
     """Write a file for each day."""
-    for (day,), of_day in rows.partition_by("ds", as_dict=True, include_key=False).items():
+    for (day,), rows_of_day in rows.partition_by("ds", as_dict=True, include_key=False).items():
         file = folder / f"ds={day}" / f"part-{part}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        of_day.write_parquet(file, compression="zstd")
+        rows_of_day.write_parquet(file, compression="zstd")
 
 
 def main() -> None:

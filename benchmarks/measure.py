@@ -74,7 +74,7 @@ def measure(
     environment: variables that are added to those of this process.
     whole_tree: False samples only the command's own process, which disturbs it less.
     servers: ids of running processes that work for the command. The processor time that they and their children use
-        from now on counts, and so does their memory; their read_bytes count from their start.
+        from now on counts, like their memory; their read_bytes count from their start.
 
     Raises UserError, with the end of the command's output, if the command fails.
     """

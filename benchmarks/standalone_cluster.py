@@ -1,4 +1,4 @@
-"""A standalone cluster of Spark on this machine: a master, and workers of one core each."""
+"""A standalone cluster of Spark on this machine: a master, and workers with one core."""
 
 import os
 import re

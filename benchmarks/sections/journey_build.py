@@ -44,16 +44,16 @@ the values known before the step. It writes {minimal_windows} windows.
 
 *Fair Polars* (`benchmarks/fair_polars_peer.py`) does the work of raw to sequences. It leaves out the rows that the
 contract refuses, keeps one copy of each exposure, computes every column of `steps`, cuts the same windows by reference,
-and writes `exposures`, `steps` and `sequences` by day. A test compares all columns with the pipeline's. Three differ in
-form: an exposure's id and a user's split are hashes of Polars, and the counts by channel are arrays with a number for
-each channel, because with lists of the channels that have a count, as the pipeline stores them, Polars takes fifteen
-times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with their
+and writes `exposures`, `steps` and `sequences` by day. A test compares all columns with those of the pipeline. Three
+differ in form: an exposure's id and a user's split are hashes of Polars, and the counts by channel are arrays with a
+number for each channel, because with lists of the channels that have a count, as the pipeline stores them, Polars takes
+fifteen times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with their
 reasons, count the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from an
 earlier day or use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure after
 a user's first is a label once.
 
 Runs alternate; a ratio compares the costs of one round, and the cell shows the median [smallest, largest] of the
-rounds. The ratios after *processor time* are of processor time, those after *time* of time. Processor time depends
+rounds. Beside each cost are its ratios. Processor time depends
 less on other load of the machine. The pandas line is the per-user filter loop of the published notebooks, timed on
 {timed} users and extrapolated to all; beyond 4 million rows it is left out. From 8 million rows on there is one round
 and therefore no spread. The log is plain text, which several cores can share. One core reads the gzip file that Criteo
@@ -105,7 +105,7 @@ def measure_section(cache: Path, command: str, sizes: Sequence[int], repeats: in
 
 
 def _run_stages(lake: Lake, raw: Path) -> dict[str, Cost]:
-    """The cost of the Spark jobs that build one stage each, by name."""
+    """The cost of the Spark jobs of single stages, by name."""
     return {
         "build_exposures": measure(job("build_exposures", lake, "--raw", raw)),
         "build_sequences": measure(job("build_sequences", lake)),
@@ -162,9 +162,10 @@ def _run_pandas(log: Path) -> Cost:
 
 
 def _reached(comparison: _Comparison) -> str:
-    own, minimal, fair = (comparison.costs[name] for name in (_SEQUENCES, _MINIMAL, _FAIR))
-    multiple, of_fair = ratio(_seconds(own), _seconds(minimal)), ratio(_cpu_seconds(own), _cpu_seconds(fair))
-    return f"{multiple.median:.1f} and {of_fair.median:.1f} times at {comparison.rows:,} rows"
+    pipeline, minimal, fair = (comparison.costs[name] for name in (_SEQUENCES, _MINIMAL, _FAIR))
+    multiple = ratio(_seconds(pipeline), _seconds(minimal))
+    fair_multiple = ratio(_cpu_seconds(pipeline), _cpu_seconds(fair))
+    return f"{multiple.median:.1f} and {fair_multiple.median:.1f} times at {comparison.rows:,} rows"
 
 
 def _table_rows(comparison: _Comparison) -> list[list[str]]:

@@ -26,8 +26,8 @@ neither compiles the model nor rounds to bfloat16 (a compiled step of `small` ta
 from the plain loop only the fused optimiser can make it faster; its figure includes deterministic kernels and the
 bookkeeping of a training that can be resumed. A ratio of about 1 is therefore the best to expect on a CPU, and the
 share of multiply shows how much a faster step could still gain. *Gather* is the loader alone: it gathers a batch of
-windows, as large as that of a training step, from the files of encoded steps in the cache. The cache has each step
-once, however many windows it is in; the sizes are those of Criteo's inputs."""
+windows, as large as that of a training step, from the files of encoded steps in the cache. A step of several
+windows is in the cache once. The sizes are those of Criteo's inputs."""
 SCORING = """\
 `python -m benchmarks.scoring --users N` runs the nightly scoring of N users with the preset `small` in a separate
 process on two cores, its start included. Journeys are as long as those of the published logs (Criteo's by default), and

@@ -28,7 +28,7 @@ executors and of the driver, which are on the same two cores, does. *Files* are 
 each table (`MTORL_FILES_PER_DAY`), each of which is the work of one task. The ratios compare with one worker and 8
 files, in the same round.
 
-The skewed log has as many rows: in one of ten, the user is replaced by one and the same user, who then has a
+The skewed log has as many rows: in one of ten, the user is replaced by the same user, who then has a
 tenth of the log. All rows of a user are the work of one task. Its ratio is to the log without skew, on the same workers
 and files. Measured: {skew} in time."""
 
@@ -85,15 +85,15 @@ def _ratio(costs: dict[str, list[Cost]], setting: _Setting, figure: Callable[[Co
 
 
 def _table_row(setting: _Setting, costs: dict[str, list[Cost]]) -> list[str]:
-    own = costs[setting.name]
+    setting_costs = costs[setting.name]
     return [
         "one user has a tenth" if setting.is_skewed else "generated",
         str(setting.workers),
         str(setting.files),
-        seconds(Spread.summarise([cost.cpu_s for cost in own])),
+        seconds(Spread.summarise([cost.cpu_s for cost in setting_costs])),
         times(_ratio(costs, setting, lambda cost: cost.cpu_s)),
-        seconds(Spread.summarise([cost.seconds for cost in own])),
+        seconds(Spread.summarise([cost.seconds for cost in setting_costs])),
         times(_ratio(costs, setting, lambda cost: cost.seconds)),
-        gib(max(cost.peak_bytes for cost in own)),
-        str(len(own)),
+        gib(max(cost.peak_bytes for cost in setting_costs)),
+        str(len(setting_costs)),
     ]

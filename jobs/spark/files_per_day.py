@@ -15,7 +15,7 @@ from schemas.tables import EXPOSURES, QUARANTINE
 
 FILES_PER_DAY = 8  # unless the first run of a dataset in a lake names another number
 _IF_DAMAGED = "write into it how many files each day of exposures has (8, unless a run has chosen another number)"
-_VARIABLE, _MOST = "MTORL_FILES_PER_DAY", 1024
+_VARIABLE, _LARGEST = "MTORL_FILES_PER_DAY", 1024
 
 
 def files_per_day(lake: Lake, dataset: Dataset) -> int:
@@ -55,12 +55,12 @@ def _requested_files_per_day() -> int | None:
     try:
         return _file_count(value)
     except ValueError:
-        raise UserError(f"{_VARIABLE}={value}: a number from 1 to {_MOST}") from None
+        raise UserError(f"{_VARIABLE}={value}: a number from 1 to {_LARGEST}") from None
 
 
 def _file_count(text: str) -> int:
     """Raises ValueError for any other text than such a number."""
     number = int(text)
-    if not 1 <= number <= _MOST:
+    if not 1 <= number <= _LARGEST:
         raise ValueError(f"{number} files a day")
     return number

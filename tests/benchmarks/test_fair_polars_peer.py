@@ -59,9 +59,9 @@ def log(tmp_path_factory):
 def exposures(log):
     """The pipeline's exposures by user, time and id."""
     rows = read_rows(DATASET, find_raw_files(DATASET, log.parent))
-    kept = without_duplicates(usable_rows(rows, DATASET), DATASET)
-    assert ROWS < len(kept) < len(rows) - 60
-    return pl.from_arrow(kept).with_columns(pl.col("ds").str.to_date()).sort(ORDER)
+    unique_rows = without_duplicates(usable_rows(rows, DATASET), DATASET)
+    assert ROWS < len(unique_rows) < len(rows) - 60
+    return pl.from_arrow(unique_rows).with_columns(pl.col("ds").str.to_date()).sort(ORDER)
 
 
 @pytest.fixture(scope="module")
@@ -76,48 +76,50 @@ def computed(chunk):
     return point_in_time_steps(chunk, DATASET, STRICTLY_BEFORE).slice(0, len(chunk.user_N))
 
 
-def require_equal(theirs: "pl.Series", ours: "pl.Series") -> None:
+def require_equal(computed_by_peer: "pl.Series", computed_by_pipeline: "pl.Series") -> None:
     # Polars divides by a constant in another way: the last bit may differ.
-    polars.testing.assert_series_equal(theirs, ours, check_dtypes=False, check_names=False, rel_tol=1e-14, abs_tol=0)
+    polars.testing.assert_series_equal(
+        computed_by_peer, computed_by_pipeline, check_dtypes=False, check_names=False, rel_tol=1e-14, abs_tol=0
+    )
 
 
 def test_exposures_are_those_of_the_pipeline(log, exposures):
-    theirs = peer.exposures(log)
-    assert len(theirs) == len(exposures)
+    computed_by_peer = peer.exposures(log)
+    assert len(computed_by_peer) == len(exposures)
     names = [name for name in exposures.columns if name != "exposure_id"]
     order = ["user_id", "exposed_at_ms", "campaign", "click", "cost"]
     for name in names:  # exposure_id is another hash
-        require_equal(theirs.sort(order)[name], exposures.sort(order)[name])
+        require_equal(computed_by_peer.sort(order)[name], exposures.sort(order)[name])
 
 
 def test_steps_are_those_of_the_pipeline(exposures, chunk, computed):
-    theirs = peer.steps(exposures)
+    computed_by_peer = peer.steps(exposures)
     assert exposures.select(ORDER[:2]).is_duplicated().sum() > 50
     names = [column.name for column in steps(DATASET).columns]
-    assert {*names} - {*theirs.columns} == {"seen_by_channel", "new_by_channel"}
-    assert {*theirs.columns} - {*names} == {"user_id", "ds", *BY_CHANNEL}
+    assert {*names} - {*computed_by_peer.columns} == {"seen_by_channel", "new_by_channel"}
+    assert {*computed_by_peer.columns} - {*names} == {"user_id", "ds", *BY_CHANNEL}
     for name in names:
-        if name in theirs.columns:
-            require_equal(theirs[name], pl.from_arrow(computed.column(name)))
+        if name in computed_by_peer.columns:
+            require_equal(computed_by_peer[name], pl.from_arrow(computed.column(name)))
     kinds, channels = ("exposures", "click", "conversion"), channel_names(chunk, DATASET)[1:]
     for period in ("seen", "new"):
         counts_WMA = dense_counts(computed.column(f"{period}_by_channel").combine_chunks(), kinds, channels)
         for name, counts_MA in zip(kinds, counts_WMA, strict=True):
             assert counts_MA.any()
-            np.testing.assert_array_equal(theirs[f"{period}_{name}_by_channel"].to_numpy(), counts_MA)
+            np.testing.assert_array_equal(computed_by_peer[f"{period}_{name}_by_channel"].to_numpy(), counts_MA)
 
 
 def test_windows_are_those_of_the_pipeline(exposures, chunk, computed):
-    theirs = peer.windows(peer.steps(exposures)).with_columns(pl.col("ds").cast(pl.String))
-    days = sorted(theirs["ds"].unique())
+    computed_by_peer = peer.windows(peer.steps(exposures)).with_columns(pl.col("ds").cast(pl.String))
+    days = sorted(computed_by_peer["ds"].unique())
     position_N = to_ints(computed.column(JOURNEY_POSITION))
-    ours = pl.from_arrow(cut_windows(chunk, position_N, DATASET, DEFAULT_STEPS, days))
+    computed_by_pipeline = pl.from_arrow(cut_windows(chunk, position_N, DATASET, DEFAULT_STEPS, days))
     order = ["user_id", "ds", "window"]
-    assert ours["window"].max() > 0
+    assert computed_by_pipeline["window"].max() > 0
     names = [column.name for column in sequences(DATASET).columns]
-    assert {*theirs.columns} == {*names, "ds"}
+    assert {*computed_by_peer.columns} == {*names, "ds"}
     for name in {*names, "ds"} - {"split"}:  # by another hash
-        require_equal(theirs.sort(order)[name], ours.sort(order)[name])
+        require_equal(computed_by_peer.sort(order)[name], computed_by_pipeline.sort(order)[name])
 
 
 def test_parts_have_whole_users(exposures, monkeypatch):

@@ -88,7 +88,7 @@ def test_commands_in_sequence_cost_their_sum_and_their_largest_memory():
     assert total([Cost(1, 2, 30, 4, "a"), Cost(10, 20, 3, 40, "b")]) == Cost(11, 22, 30, 44, "b")
 
 
-# Uses a second before it says that it is ready, and another before it makes the file that the command waits for.
+# Uses a second before it prints that it is ready, and another before it makes the file that the command waits for.
 SERVER = """
 import pathlib, sys, time
 while time.process_time() < 1: pass

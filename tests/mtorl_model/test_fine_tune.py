@@ -99,11 +99,11 @@ def lake_after(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture
 def lake(request: pytest.FixtureRequest, lake_after: Callable[..., Path], tmp_path: Path) -> Lake:
-    """A copy of the trained lake, after the steps of `@after` if the test has one."""
+    """A copy of the trained lake, after the steps of `@done_before` if the test has one."""
     return Lake(shutil.copytree(lake_after(*getattr(request, "param", ())), tmp_path / "lake"))
 
 
-def after(*steps: str) -> pytest.MarkDecorator:
+def done_before(*steps: str) -> pytest.MarkDecorator:
     """The test begins with a lake in which these steps were done."""
     return pytest.mark.parametrize("lake", [steps], indirect=True, ids=[", ".join(steps)])
 
@@ -191,7 +191,7 @@ def test_a_day_is_tested_by_the_champion_from_before_it(lake):
     assert inputs_of_model(manifest, "mtorl_kuairand")["model"] == "mtorl_kuairand/1"
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 def test_the_lineage_of_a_version_lists_the_sequences_it_was_trained_on(lake):
     lineages = {}
     for name in names(lake):
@@ -221,7 +221,7 @@ def test_the_lineage_of_a_training_lists_the_exposures_whose_propensities_it_rea
     assert len(trained_on) == 6  # sequences, steps and exposures of two days
 
 
-@after(*PROMOTED)
+@done_before(*PROMOTED)
 def test_the_tables_of_a_day_pass_their_audits(lake):
     for table in (PREQUENTIAL, PROMOTIONS):
         assert rows(lake, table, DAYS[0])
@@ -229,7 +229,7 @@ def test_the_tables_of_a_day_pass_their_audits(lake):
         assert audit.verdict in (PASS, WARN), [outcome.name for outcome in audit.failed]
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 def test_a_second_run_of_a_day_trains_nothing(lake, monkeypatch):
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
@@ -277,7 +277,7 @@ def test_a_run_that_is_killed_and_repeated_registers_once(lake, monkeypatch, fun
     assert Registry(lake, KUAIRAND).challenger_of(DAYS[0]).name == "mtorl_kuairand/2"
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 @pytest.mark.parametrize("function", ["publish_model_rows", "decide", "show_decisions"])
 def test_a_gate_that_is_killed_and_repeated_decides_the_same(lake, monkeypatch, function):
     def killed(*args, **kwargs):
@@ -313,7 +313,7 @@ def test_a_backfilled_day_does_not_make_an_older_model_champion(lake):
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
-@after(*BOTH_LEARNED)
+@done_before(*BOTH_LEARNED)
 def test_a_challenger_of_a_day_before_the_champions_last_day_is_refused(lake):
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
@@ -374,7 +374,7 @@ def test_the_basis_of_a_staying_champion_is_decided_again_on_the_predictions_of_
     assert {row[name] for name in ("difference", "low", "high", "champion_logloss", "margin")} == {None}
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 def test_a_late_first_gain_is_valued_on_days_whose_gains_are_known(lake, monkeypatch):
     """The labels of the latest days are not: on them, the value would never be identified."""
     calls = []
@@ -426,7 +426,7 @@ def test_the_difference_may_reach_one_margin_and_its_upper_end_three():
         assert is_not_worse(difference(value, high), GateConfig(margin=0.01, worst=3.0)) == passes, (value, high)
 
 
-@after(*TWICE_PROMOTED)
+@done_before(*TWICE_PROMOTED)
 def test_a_version_that_was_rolled_back_is_not_promoted_again(lake):
     assert Registry(lake, KUAIRAND).champion().name == "mtorl_kuairand/3"
     with pytest.raises(UserError, match="mtorl_kuairand/9 has never been champion of kuairand: choose one of"):
@@ -472,7 +472,7 @@ def test_a_rollback_names_the_model_of_the_newest_policies(tmp_path, monkeypatch
         )
 
 
-@after(*PROMOTED)
+@done_before(*PROMOTED)
 def test_a_gate_that_runs_after_a_rollback_does_not_undo_it(lake):
     learn(lake, DAYS[1])
     roll_back(Registry(lake, KUAIRAND), None)
@@ -485,7 +485,7 @@ def test_a_gate_that_runs_after_a_rollback_does_not_undo_it(lake):
     assert "mtorl_kuairand/4 is the champion" in gate(lake, DAYS[1])
 
 
-@after(*BOTH_LEARNED)
+@done_before(*BOTH_LEARNED)
 def test_of_days_learned_in_parallel_only_the_first_is_promoted(lake):
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
     assert "mtorl_kuairand/3 is refused (trained from mtorl_kuairand/1" in gate(lake, DAYS[1])
@@ -498,7 +498,7 @@ def shown_champion(lake: Lake) -> int:
         return int(client.get_model_version_by_alias("mtorl_kuairand", "champion").version)
 
 
-@after(*TWICE_PROMOTED)
+@done_before(*TWICE_PROMOTED)
 def test_a_rollback_while_the_gate_decides_is_not_overwritten(lake, monkeypatch):
     learn(lake, DAYS[2])
     registry, publish = Registry(lake, KUAIRAND), gate_module.publish_model_rows
@@ -531,7 +531,7 @@ def test_a_champion_that_changes_during_the_training_raises_busy(lake, monkeypat
     assert names(lake) == ["mtorl_kuairand/1", "mtorl_kuairand/2"]
 
 
-@after(*BOTH_LEARNED)
+@done_before(*BOTH_LEARNED)
 def test_a_refusal_is_valid_only_for_the_same_champion(lake):
     assert "mtorl_kuairand/3 is the champion" in gate(lake, DAYS[1])
     assert "which is later" in gate(lake, DAYS[0])
@@ -542,7 +542,7 @@ def test_a_refusal_is_valid_only_for_the_same_champion(lake):
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
-@after(*TWICE_PROMOTED)
+@done_before(*TWICE_PROMOTED)
 def test_a_repeated_training_can_be_rolled_back(lake):
     line = train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)[0]
     assert line.startswith("mtorl_kuairand/1 is the champion of kuairand: the same training is registered already; ")
@@ -556,7 +556,7 @@ def test_a_repeated_training_can_be_rolled_back(lake):
     assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/2")
 
 
-@after(*PROMOTED)
+@done_before(*PROMOTED)
 def test_promoted_days_are_promoted_again_after_a_repeated_training(lake):
     train_champion(lake, KUAIRAND, FIRST, LAST, MTORL, CHAMPION_CONFIG)
     learn(lake, DAYS[0])
@@ -564,7 +564,7 @@ def test_promoted_days_are_promoted_again_after_a_repeated_training(lake):
     assert roll_back(Registry(lake, KUAIRAND), None).startswith("mtorl_kuairand/1")
 
 
-@after(*PROMOTED)
+@done_before(*PROMOTED)
 def test_every_change_of_the_champion_exports_its_spec(lake, lake_after):
     exported = lake.table("champion", "kuairand")
     by_the_training = Lake(lake_after()).table("champion", "kuairand") / "version.txt"
@@ -593,7 +593,7 @@ def test_an_export_that_is_killed_leaves_the_old_spec(lake, monkeypatch):
     assert {path.name for path in spec.parent.iterdir()} == {"feature_spec.json", "version.txt"}
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 def test_a_broken_earlier_day_does_not_stop_the_gate(lake, capsys):
     manifest = lake["sequences", "kuairand", FIRST].manifest
     verdict = lake.audits("kuairand") / "sequences" / f"{FIRST}.json"
@@ -624,7 +624,7 @@ def test_a_day_that_is_replaced_while_it_is_read_gives_neither_figures_nor_a_dec
     assert "mtorl_kuairand/2 is the champion" in gate(lake, DAYS[0])
 
 
-@after(*LEARNED)
+@done_before(*LEARNED)
 def test_figures_stay_if_nothing_has_changed_or_no_model_can_test_the_day_any_more(lake, monkeypatch):
     tested = versions(lake, PREQUENTIAL)
     with monkeypatch.context() as patch:

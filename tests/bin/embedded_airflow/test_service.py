@@ -54,7 +54,7 @@ class Service:
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            # Nobody changes a DAG. Reading them again takes seconds.
+            # No DAG changes. Reading them again takes seconds.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW_CONN_SPARK": json.dumps(
                 {"conn_type": "spark", "host": "local[2]", "extra": {"spark-binary": "spark3-submit"}}

@@ -13,16 +13,16 @@ TABLES = (EXPOSURES, QUARANTINE, JOURNEYS, STEPS, SEQUENCES, ITEM_HISTORY)
 @pytest.mark.parametrize("layout", ["kuairand", "criteo"])
 def test_one_start_builds_the_same_files_as_one_for_each_stage(spark, tmp_path, monkeypatch, layout):
     raw = ("--raw", str(generate(monkeypatch, tmp_path / "raw", layout, users=30, days=3)))
-    together, staged = (Jobs(spark, Lake(tmp_path / name), layout, monkeypatch) for name in ("together", "staged"))
+    one_command, staged = (Jobs(spark, Lake(tmp_path / name), layout, monkeypatch) for name in ("together", "staged"))
     staged.ok("build_exposures", *raw)
     staged.ok("build_sequences")
     days = staged.lake.days(EXPOSURES, layout)
-    together.ok("build_tables", *raw, "--to", days[-2])
+    one_command.ok("build_tables", *raw, "--to", days[-2])
     staged.ok("build_sequences", "--up-to", days[-1], "--journeys")
-    together.ok("build_tables", *raw, "--up-to", days[-1], "--journeys")
-    assert together.contexts == 2
-    built = files_of(together.lake, *TABLES)
+    one_command.ok("build_tables", *raw, "--up-to", days[-1], "--journeys")
+    assert one_command.contexts == 2
+    built = files_of(one_command.lake, *TABLES)
     assert rewritten(built, files_of(staged.lake, *TABLES)) == set()
-    together.ok("build_tables", *raw, "--up-to", days[-1], "--journeys")
-    assert together.contexts == 2  # fresh days need no Spark
-    assert rewritten(built, files_of(together.lake, *TABLES)) == set()
+    one_command.ok("build_tables", *raw, "--up-to", days[-1], "--journeys")
+    assert one_command.contexts == 2  # fresh days need no Spark
+    assert rewritten(built, files_of(one_command.lake, *TABLES)) == set()

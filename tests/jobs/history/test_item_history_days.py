@@ -65,10 +65,10 @@ def test_days_without_a_fresh_history_before_them_are_read_from_the_first_one_on
 
 def test_the_counts_are_the_same_whether_or_not_the_task_builds_steps_of_the_days(lake):
     publish(lake, *lake.days)
-    alone = manifests(lake)
+    rebuilt = manifests(lake)
     lake.publish_journeys(lake.days[0])
     publish(lake, *lake.days, built=(lake.days[2],))
-    assert manifests(lake) == alone
+    assert manifests(lake) == rebuilt
 
 
 @pytest.mark.parametrize("name", dataset_names())

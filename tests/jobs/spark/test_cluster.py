@@ -85,7 +85,7 @@ for job, *arguments in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def run_tasks(tmp_path: Path) -> Callable[..., None]:
-    """Run jobs one after the other, each as a Spark task of the DAGs does, on a connection to this master."""
+    """Run jobs in turn, each as a Spark task of the DAGs does, on a connection to this master."""
 
     def run(master: str, *jobs: list[str]) -> None:
         environment = os.environ | {

@@ -18,8 +18,8 @@ def in_order_of(codes: list[str], texts: list[str | None]) -> pa.DictionaryArray
 
 @given(texts=TEXTS, codes=st.permutations(["a", "b", "ä", "", "in no row"]), cut=st.integers(0, 20))
 def test_the_codes_follow_from_the_rows(texts, codes, cut):
-    other = in_order_of(["in no row", "", "ä", "b", "a"], texts[cut:])
-    rows = pa.table({"text": pa.chunked_array([in_order_of(codes, texts[:cut]), other])})
+    reordered = in_order_of(["in no row", "", "ä", "b", "a"], texts[cut:])
+    rows = pa.table({"text": pa.chunked_array([in_order_of(codes, texts[:cut]), reordered])})
     (coded,) = coded_in_row_order(rows).column("text").chunks or [pa.array([], CODED_TEXT)]
     assert coded.to_pylist() == texts
     assert coded.dictionary.to_pylist() == list(dict.fromkeys(text for text in texts if text is not None))

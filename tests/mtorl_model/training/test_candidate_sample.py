@@ -18,8 +18,10 @@ from schemas.splits import TRAIN
 
 PARTS = 8
 CUTOFF = LabelCutoff(CRITEO.end_of_day_ms(DAYS[2]), {})
-FEW = FineTuneConfig(batch_size=4, max_steps=2, latest_windows=4, device="cpu")  # 16 new exposures a step, 16 replayed
-MANY = FineTuneConfig(batch_size=64, max_steps=200, device="cpu")
+SMALL_SAMPLE = FineTuneConfig(
+    batch_size=4, max_steps=2, latest_windows=4, device="cpu"
+)  # 16 new exposures a step, 16 replayed
+LARGE_SAMPLE = FineTuneConfig(batch_size=64, max_steps=200, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def draw(lake: Lake, encoder: CandidateEncoder, config: FineTuneConfig) -> Candi
 
 
 def test_a_sample_of_large_days_reads_few_parts_of_each(lake, encoder, parts_read):
-    sample = draw(lake, encoder, FEW)
+    sample = draw(lake, encoder, SMALL_SAMPLE)
     assert sample.replayed_days == DAYS[:2]
     for table in ("exposures", "steps"):
         for day in DAYS:
@@ -61,7 +63,7 @@ def test_a_sample_of_large_days_reads_few_parts_of_each(lake, encoder, parts_rea
 
 
 def test_a_sample_of_small_days_reads_all_training_users(lake, encoder, parts_read):
-    sample = draw(lake, encoder, MANY)
+    sample = draw(lake, encoder, LARGE_SAMPLE)
     expected = [read_candidates(lake, CRITEO, [day], encoder, CUTOFF, TRAIN)[0].exposure_id_N for day in DAYS]
     assert sorted(sample.new.exposure_id_N) == sorted(expected[2])
     assert sorted(sample.latest.exposure_id_N) == sorted(np.concatenate(expected))
