@@ -47,13 +47,13 @@ contract refuses, keeps one copy of each exposure, computes every column of `ste
 and writes `exposures`, `steps` and `sequences` by day. A test compares all columns with those of the pipeline. Three
 differ in form: an exposure's id and a user's split are hashes of Polars, and the counts by channel are arrays with a
 number for each channel, because with lists of the channels that have a count, as the pipeline stores them, Polars takes
-fifteen times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with their
-reasons, count the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from an
+fifteen times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with
+their reasons, count the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from an
 earlier day or use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure after
 a user's first is a label once.
 
 Runs alternate; a ratio compares the costs of one round, and the cell shows the median [smallest, largest] of the
-rounds. Beside each cost are its ratios. Processor time depends
+rounds. The ratios after a cost are those of that cost. Processor time depends
 less on other load of the machine. The pandas line is the per-user filter loop of the published notebooks, timed on
 {timed} users and extrapolated to all; beyond 4 million rows it is left out. From 8 million rows on there is one round
 and therefore no spread. The log is plain text, which several cores can share. One core reads the gzip file that Criteo

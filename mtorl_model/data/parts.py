@@ -9,7 +9,9 @@ import numpy as np
 
 
 def parts_with_rows(rows_of: Mapping[str, float], rows: float, rng: np.random.Generator) -> list[str]:
-    """The smallest number of parts that have this number of rows together, or all that have any; none for 0 rows. rows_of: by part.
+    """The smallest number of parts that have this number of rows together, or all that have any; none for 0 rows.
+
+    rows_of: by part.
 
     A part is chosen with a probability in proportion to its rows. So if one part is enough, every row of the day is
     drawn with the same probability, also those of a part with very active users.

@@ -108,9 +108,9 @@ class ChannelValues:
         d follows a change of the channels. It is fitted with the bases of the earlier models, most of whose
         labels are older. lambda would need models that were cross-fitted, so it changes with a full training only.
         It fits the models once, `fit` fits them value_folds + 1 times. A model with a lambda of 0, on which no value
-        depends, is not fitted again. If the values are effects, only labels with a propensity are used. With less than half
-        of the labels of the calibration nothing changes, because the personal part of models that were fitted on fewer
-        labels would be noisier than the calibration assumes.
+        depends, is not fitted again. If the values are effects, only labels with a propensity are used. With less than
+        half of the labels of the calibration nothing changes, because the personal part of models that were fitted on
+        fewer labels would be noisier than the calibration assumes.
         """
         labels = labels.known_channels()
         rows = labels.take(labels.propensity_N > 0) if self.is_effect else labels
