@@ -76,50 +76,50 @@ def computed(chunk):
     return point_in_time_steps(chunk, DATASET, STRICTLY_BEFORE).slice(0, len(chunk.user_N))
 
 
-def require_equal(computed_by_peer: "pl.Series", computed_by_pipeline: "pl.Series") -> None:
+def require_equal(peer_values: "pl.Series", own_values: "pl.Series") -> None:
     # Polars divides by a constant in another way: the last bit may differ.
     polars.testing.assert_series_equal(
-        computed_by_peer, computed_by_pipeline, check_dtypes=False, check_names=False, rel_tol=1e-14, abs_tol=0
+        peer_values, own_values, check_dtypes=False, check_names=False, rel_tol=1e-14, abs_tol=0
     )
 
 
 def test_exposures_are_those_of_the_pipeline(log, exposures):
-    computed_by_peer = peer.exposures(log)
-    assert len(computed_by_peer) == len(exposures)
+    peer_values = peer.exposures(log)
+    assert len(peer_values) == len(exposures)
     names = [name for name in exposures.columns if name != "exposure_id"]
     order = ["user_id", "exposed_at_ms", "campaign", "click", "cost"]
     for name in names:  # exposure_id is another hash
-        require_equal(computed_by_peer.sort(order)[name], exposures.sort(order)[name])
+        require_equal(peer_values.sort(order)[name], exposures.sort(order)[name])
 
 
 def test_steps_are_those_of_the_pipeline(exposures, chunk, computed):
-    computed_by_peer = peer.steps(exposures)
+    peer_values = peer.steps(exposures)
     assert exposures.select(ORDER[:2]).is_duplicated().sum() > 50
     names = [column.name for column in steps(DATASET).columns]
-    assert {*names} - {*computed_by_peer.columns} == {"seen_by_channel", "new_by_channel"}
-    assert {*computed_by_peer.columns} - {*names} == {"user_id", "ds", *BY_CHANNEL}
+    assert {*names} - {*peer_values.columns} == {"seen_by_channel", "new_by_channel"}
+    assert {*peer_values.columns} - {*names} == {"user_id", "ds", *BY_CHANNEL}
     for name in names:
-        if name in computed_by_peer.columns:
-            require_equal(computed_by_peer[name], pl.from_arrow(computed.column(name)))
+        if name in peer_values.columns:
+            require_equal(peer_values[name], pl.from_arrow(computed.column(name)))
     kinds, channels = ("exposures", "click", "conversion"), channel_names(chunk, DATASET)[1:]
     for period in ("seen", "new"):
         counts_WMA = dense_counts(computed.column(f"{period}_by_channel").combine_chunks(), kinds, channels)
         for name, counts_MA in zip(kinds, counts_WMA, strict=True):
             assert counts_MA.any()
-            np.testing.assert_array_equal(computed_by_peer[f"{period}_{name}_by_channel"].to_numpy(), counts_MA)
+            np.testing.assert_array_equal(peer_values[f"{period}_{name}_by_channel"].to_numpy(), counts_MA)
 
 
 def test_windows_are_those_of_the_pipeline(exposures, chunk, computed):
-    computed_by_peer = peer.windows(peer.steps(exposures)).with_columns(pl.col("ds").cast(pl.String))
-    days = sorted(computed_by_peer["ds"].unique())
+    peer_values = peer.windows(peer.steps(exposures)).with_columns(pl.col("ds").cast(pl.String))
+    days = sorted(peer_values["ds"].unique())
     position_N = to_ints(computed.column(JOURNEY_POSITION))
-    computed_by_pipeline = pl.from_arrow(cut_windows(chunk, position_N, DATASET, DEFAULT_STEPS, days))
+    own_values = pl.from_arrow(cut_windows(chunk, position_N, DATASET, DEFAULT_STEPS, days))
     order = ["user_id", "ds", "window"]
-    assert computed_by_pipeline["window"].max() > 0
+    assert own_values["window"].max() > 0
     names = [column.name for column in sequences(DATASET).columns]
-    assert {*computed_by_peer.columns} == {*names, "ds"}
+    assert {*peer_values.columns} == {*names, "ds"}
     for name in {*names, "ds"} - {"split"}:  # by another hash
-        require_equal(computed_by_peer.sort(order)[name], computed_by_pipeline.sort(order)[name])
+        require_equal(peer_values.sort(order)[name], own_values.sort(order)[name])
 
 
 def test_parts_have_whole_users(exposures, monkeypatch):
