@@ -49,8 +49,8 @@ differ in form: an exposure's id and a user's split are hashes of Polars, and th
 number for each channel, because with lists of the channels that have a count, as the pipeline stores them, Polars takes
 fifteen times as long for the whole table. It does not read lines that are broken as text, keep the refused rows with
 their reasons, count the gains of items (`item_history`), or fingerprint inputs and outputs, and it cannot continue from
-an earlier day or use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure after
-a user's first is a label once.
+an earlier day or use a second machine. It writes {fair_windows} windows, the pipeline {our_windows}: every exposure
+after a user's first is a label once.
 
 Runs alternate; a ratio compares the costs of one round, and the cell shows the median [smallest, largest] of the
 rounds. The ratios after a cost are those of that cost. Processor time depends
