@@ -36,12 +36,12 @@ class ItemCounts(NamedTuple):
 def count_items(exposures: pa.Table, dataset: Dataset) -> ItemCounts:
     """exposures: with the columns history_columns and ds. Their texts may be dictionaries of Arrow."""
     counts = [_value_counts(exposures, item, dataset) for item in dataset.items]
-    late_gains = [_PENDING.append(_DAY).empty_table()]
+    late_gains = [pa.schema([_DAY, *_PENDING]).empty_table()]
     for gain in dataset.late_gains:
         gained = _with_known_on(exposures, gain, dataset)
         late_gains += (_late_gains(gained, item, gain) for item in dataset.items)
     counts.append(_counts_schema(dataset).append(_DAY).empty_table())
-    return ItemCounts(pa.concat_tables(counts), pa.concat_tables(late_gains))
+    return ItemCounts(pa.concat_tables(counts), _summed(late_gains, pa.schema([_DAY, *_PENDING]), 5))
 
 
 def fold_item_history(earlier: pa.Table | None, new: Iterable[ItemCounts], dataset: Dataset, day: str) -> pa.Table:
@@ -112,9 +112,8 @@ def _late_gains(gained: pa.Table, item: str, gain: str) -> pa.Table:
         "known_on": rows.column("known_on"),
         "gain": pa.repeat(gain, len(rows)),
         "count": np.ones(len(rows), np.int64),
-        DS: rows.column(DS),
     }
-    return pa.table(columns, _PENDING.append(_DAY))
+    return pa.table({DS: rows.column(DS).cast(pa.string()), **columns}, pa.schema([_DAY, *_PENDING]))
 
 
 def _split_by_day(late_gains: pa.Table, day: str) -> tuple[pa.Table, pa.Table]:

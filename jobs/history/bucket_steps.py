@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import to_ints
-from features.item_history import ItemCounts, count_items, history_columns
+from features.item_history import count_items, history_columns
 from features.point_in_time import JOURNEY_POSITION, point_in_time_steps
 from features.user_chunk import DS, RUNNING_TOTALS, SUMMARY, UserChunk
 from features.visibility import STRICTLY_BEFORE, Side
 from jobs.history.bucket_exposures import exposures_of_days, facts_of_exposures, in_order, whole_users
+from jobs.history.item_history import CountFiles
 from jobs.history.journey_summaries import (
     JOURNEYS_PER_READ,
     columns_of_summaries,
@@ -21,13 +22,14 @@ from jobs.history.journey_summaries import (
 )
 from jobs.history.windows import cut_windows
 from jobs.spark.buckets import BucketWriter, StoredFile, files_of_bucket
+from jobs.spark.partitions import day_chunks
 from lakehouse.arrow_types import rows_where
 from lakehouse.journeys import NewestRows
 from lakehouse.storage.data_files import local_file
 from lakehouse.storage.delta_table import DataFile, FilesByValue
 from lakehouse.storage.store_path import located
 from schemas.dataset import Dataset
-from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 
@@ -52,16 +54,19 @@ class BucketJob:
     counted: FilesByValue
     side: Side = STRICTLY_BEFORE  # any other only in tests that plant a leak
 
-    def __call__(self, bucket: int) -> Iterator[StoredFile | ItemCounts]:
-        """Compute a bucket; store its files of both tables."""
+    def __call__(self, bucket: int) -> Iterator[StoredFile | CountFiles]:
+        """Compute a bucket; store its files of both tables, and its item counts."""
         counted_alone = {day: files for day, files in self.counted.items() if day not in self.exposures}
-        yield from self._counts(self._read(files_of_bucket(counted_alone, bucket), history_columns(self.dataset)))
+        of_bucket = files_of_bucket(counted_alone, bucket)
+        for days in day_chunks(counted_alone):
+            rows = self._read({day: of_bucket[day] for day in days if day in of_bucket}, history_columns(self.dataset))
+            yield from self._counts(rows, days)
         facts = facts_of_exposures(self.dataset)
         exposures = files_of_bucket(self.exposures, bucket)
         summaries = self._earlier_summaries(files_of_bucket(self.earlier_journeys, bucket).values())
         for days in self.chunks:
             rows = self._read({day: exposures[day] for day in days if day in exposures}, facts)
-            yield from self._counts(rows)
+            yield from self._counts(rows, days)
             with (
                 BucketWriter(steps(self.dataset), self.folders[STEPS], bucket) as step_writer,
                 BucketWriter(sequences(self.dataset), self.folders[SEQUENCES], bucket) as window_writer,
@@ -81,10 +86,12 @@ class BucketJob:
     def _read(self, files: Mapping[str, DataFile], columns: Sequence[str]) -> pa.Table:
         return exposures_of_days(self.folders[EXPOSURES], files, self.dataset, columns)
 
-    def _counts(self, exposures: pa.Table) -> Iterator[ItemCounts]:
-        is_counted = pc.is_in(exposures.column(DS), value_set=pa.array([*self.counted], pa.string()))
-        if len(counted := rows_where(exposures, is_counted)):
-            yield count_items(counted, self.dataset)
+    def _counts(self, exposures: pa.Table, days: Sequence[str]) -> Iterator[CountFiles]:
+        """Store the item counts of those of the days that are to be counted."""
+        if counted_days := [day for day in days if day in self.counted]:
+            is_counted = pc.is_in(exposures.column(DS), value_set=pa.array(counted_days))
+            items = count_items(rows_where(exposures, is_counted), self.dataset)
+            yield CountFiles.store(located(self.folders[ITEM_HISTORY]), counted_days, items)
 
     def _computed(
         self, exposures: pa.Table, summaries: pa.Table, as_of_ms: int

@@ -1,6 +1,7 @@
 """The table `item_history` of a range of days, from the newest earlier one and the counts of the exposures since."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,24 +13,45 @@ from jobs.spark.partitions import commit_built_days
 from lakehouse.lake import DS, Lake
 from lakehouse.published_days import newest_fresh_day
 from lakehouse.rows import arrow_schema
-from lakehouse.storage.data_files import store_file
+from lakehouse.storage.data_files import read_file, store_file, store_table
 from lakehouse.storage.delta_table import DataFile, FilesByValue
 from lakehouse.storage.scratch import work_folder
 from schemas.dataset import Dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 from schemas.tables.item_history import item_history
 
+_COUNTS = "counts"  # the folder of CountFiles
+
 
 class Fold(NamedTuple):
     """How the history of a day is made.
 
-    start: the history of an earlier day, None to continue with that of the fold before. new_days: the days whose
-    exposures are added to it.
+    start: the day whose history it starts with, None to continue with that of the fold before. new_days: the days
+    whose exposures are added to it.
     """
 
     day: str
-    start: pa.Table | None
+    start: str | None
     new_days: list[str]
+
+
+class CountFiles(NamedTuple):
+    """The item counts of some days of one bucket, in two files: they may be larger than the results of a Spark job.
+
+    No commit names these files, so maintenance removes them with the other leftovers of a table.
+    """
+
+    days: tuple[str, ...]
+    counts: DataFile
+    late_gains: DataFile
+
+    @classmethod
+    def store(cls, folder: Path, days: Sequence[str], items: ItemCounts) -> "CountFiles":
+        """folder: of the table `item_history`."""
+        return cls(tuple(days), *(store_table(folder, _COUNTS, rows) for rows in items))
+
+    def read(self, folder: Path) -> ItemCounts:
+        return ItemCounts(read_file(folder, self.counts), read_file(folder, self.late_gains))
 
 
 def planned_folds(lake: Lake, dataset: Dataset, days: Sequence[str], required_code: str | None) -> list[Fold]:
@@ -46,7 +68,7 @@ def planned_folds(lake: Lake, dataset: Dataset, days: Sequence[str], required_co
             # Days between may be fresh: then the newest of them is read, and not their exposures.
             fresh_day = newest_fresh_day(lake, ITEM_HISTORY, dataset, day, required_code)
             if fresh_day and fresh_day > folded_to:
-                start, folded_to = lake[ITEM_HISTORY, dataset, fresh_day].read(), fresh_day
+                start = folded_to = fresh_day
         new_days = [d for d in with_exposures if folded_to < d <= day]
         for new_day in new_days:
             lake[EXPOSURES, dataset, new_day].require()
@@ -59,32 +81,52 @@ def publish_item_history(
     lake: Lake,
     dataset: Dataset,
     folds: Sequence[Fold],
-    counts: Sequence[ItemCounts],
+    counts: Sequence[CountFiles],
     *,
     inputs: Callable[[str], Mapping[str, str]],
     replaces: FilesByValue,
 ) -> None:
     """Publish the history as of the end of the day of each fold, in one commit.
 
-    counts: of all new_days, in any parts. inputs: of each day, the fingerprints of all exposures up to it. replaces:
+    counts: of all new_days and buckets. inputs: of each day, the fingerprints of all exposures up to it. replaces:
     the present files of these days.
     """
-    files = {day: (_stored(lake, dataset, day, history),) for day, history in _histories(dataset, folds, counts)}
+    files = {day: (_stored(lake, dataset, day, history),) for day, history in _histories(lake, dataset, folds, counts)}
     commit_built_days(lake, item_history(dataset), dataset, list(files), files, inputs=inputs, replaces=replaces)
 
 
-def _histories(dataset: Dataset, folds: Sequence[Fold], counts: Sequence[ItemCounts]) -> Iterator[tuple[str, pa.Table]]:
-    history, by_day = None, _by_day(counts)
+def _histories(
+    lake: Lake, dataset: Dataset, folds: Sequence[Fold], counts: Sequence[CountFiles]
+) -> Iterator[tuple[str, pa.Table]]:
+    history, counts_of = None, _CountsByDay(lake.table(ITEM_HISTORY, dataset), counts)
     for fold in folds:
-        new = [by_day[day] for day in fold.new_days if day in by_day]
-        history = fold_item_history(history if fold.start is None else fold.start, new, dataset, fold.day)
+        start = history if fold.start is None else lake[ITEM_HISTORY, dataset, fold.start].read()
+        history = fold_item_history(start, filter(None, map(counts_of, fold.new_days)), dataset, fold.day)
         yield fold.day, history
+
+
+class _CountsByDay:
+    """Reads the counts of a day. The files of one part of the days are in memory at a time."""
+
+    def __init__(self, folder: Path, files: Sequence[CountFiles]) -> None:
+        self._folder = folder
+        self._files: dict[str, list[CountFiles]] = {}
+        for file in files:
+            for day in file.days:
+                self._files.setdefault(day, []).append(file)
+        self._read: list[CountFiles] = []
+        self._by_day: dict[str, ItemCounts] = {}
+
+    def __call__(self, day: str) -> ItemCounts | None:
+        """None for a day without exposures."""
+        files = self._files.get(day, [])
+        if files != self._read:
+            self._read, self._by_day = files, _by_day([file.read(self._folder) for file in files]) if files else {}
+        return self._by_day.get(day)
 
 
 def _by_day(counts: Sequence[ItemCounts]) -> dict[str, ItemCounts]:
     """All counts, by day."""
-    if not counts:
-        return {}
     values, late_gains = (_rows_by_day(pa.concat_tables(tables)) for tables in zip(*counts, strict=True))
     no_gains = counts[0].late_gains.slice(0, 0)
     return {day: ItemCounts(rows, late_gains.get(day, no_gains)) for day, rows in values.items()}

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pyspark import SparkContext
 
-from features.item_history import ItemCounts
 from jobs.history.bucket_steps import BucketJob
-from jobs.history.item_history import planned_folds, publish_item_history
+from jobs.history.item_history import CountFiles, planned_folds, publish_item_history
 from jobs.history.resume import EarlierHistory, earlier_history
 from jobs.spark.buckets import files_by_day, in_each_bucket
 from jobs.spark.context import OpenContext
@@ -51,7 +50,7 @@ def build(
     folds = planned_folds(lake, dataset, stale[ITEM_HISTORY], required_code)
     job = BucketJob(
         dataset=dataset,
-        folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)},
+        folders={table: str(lake.table(table, dataset)) for table in (EXPOSURES, JOURNEYS, *inputs)},
         window_steps=window_steps,
         days=days,
         exposures=history.exposures,
@@ -68,7 +67,7 @@ def build(
             replaces=replaces[table.name],
         )  # fmt: skip
     publish_item_history(
-        lake, dataset, folds, [result for result in results if isinstance(result, ItemCounts)],
+        lake, dataset, folds, [result for result in results if isinstance(result, CountFiles)],
         inputs=inputs[ITEM_HISTORY].__getitem__, replaces=replaces[ITEM_HISTORY],
     )  # fmt: skip
 

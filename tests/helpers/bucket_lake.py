@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from user_chunks import user_chunk
 
-from features.item_history import ItemCounts
 from features.visibility import STRICTLY_BEFORE, Side
 from jobs import build_journeys
 from jobs.history.bucket_journeys import JourneyJob
 from jobs.history.bucket_steps import BucketJob
+from jobs.history.item_history import CountFiles
 from jobs.history.journeys import journeys_after
 from jobs.spark.buckets import StoredFile
 from jobs.spark.partitions import commit_built_days
@@ -23,7 +23,7 @@ from lakehouse.storage.delta_table import DataFile
 from lakehouse.storage.scratch import work_folder
 from schemas.contract import Table
 from schemas.dataset import Dataset
-from schemas.tables import EXPOSURES, JOURNEYS, SEQUENCES, STEPS
+from schemas.tables import EXPOSURES, ITEM_HISTORY, JOURNEYS, SEQUENCES, STEPS
 from schemas.tables.exposures import exposures
 from schemas.tables.journeys import journeys
 from schemas.tables.sequences import sequences
@@ -75,13 +75,13 @@ class BucketLake:
     def build(
         self, days: Sequence[str], *, chunks: Sequence[Sequence[str]] | None = None, journeys_day: str | None = None,
         window_steps: int = 20, side: Side = STRICTLY_BEFORE, counted: Sequence[str] = (),
-    ) -> list[StoredFile | ItemCounts]:  # fmt: skip
+    ) -> list[StoredFile | CountFiles]:  # fmt: skip
         """Store the files of `steps` and `sequences` of these days, and count the items of the days `counted`.
 
         chunks: all days up to the last, in parts. journeys_day: of the published journeys to start from.
         """
         read_days = [day for day in self.days if (journeys_day or "") < day <= max(days, default="")]
-        tables = (EXPOSURES, JOURNEYS, STEPS, SEQUENCES)
+        tables = (EXPOSURES, ITEM_HISTORY, JOURNEYS, STEPS, SEQUENCES)
         job = BucketJob(
             dataset=self.dataset,
             folders={table: str(self.lake.table(table, self.dataset)) for table in tables},

@@ -4,9 +4,9 @@ import pytest
 from bucket_lake import BucketLake
 from random_exposures import random_exposures
 
-from features.item_history import ItemCounts, history_columns
+from features.item_history import history_columns
 from jobs.history.bucket_exposures import facts_of_exposures
-from jobs.history.item_history import planned_folds, publish_item_history
+from jobs.history.item_history import CountFiles, planned_folds, publish_item_history
 from schemas.dataset import dataset_names, get_dataset
 from schemas.tables import EXPOSURES, ITEM_HISTORY
 
@@ -27,8 +27,8 @@ def publish(lake: BucketLake, *days: str, built: tuple[str, ...] = ()) -> list[s
     folds = planned_folds(lake.lake, lake.dataset, days, None)
     counted = [day for fold in folds for day in fold.new_days]
     results = lake.build(built, counted=counted)
-    counts = [result for result in results if isinstance(result, ItemCounts)]
-    assert sorted(day for part in counts for day in part.counts.column("ds").unique().to_pylist()) == counted
+    counts = [result for result in results if isinstance(result, CountFiles)]
+    assert sorted(day for files in counts for day in files.days) == counted
     publish_item_history(
         lake.lake, lake.dataset, folds, counts,
         inputs=lake.lake.history_inputs(EXPOSURES, lake.dataset, days).__getitem__,
