@@ -69,7 +69,11 @@ def standalone_cluster(workers: int, folder: Path) -> Iterator[Cluster]:
         for process in reversed(started):
             process.terminate()
         for process in started:
-            process.wait(_GRACE_S)
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait_for(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> None:

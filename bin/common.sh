@@ -51,6 +51,8 @@ step_environment() {
     local | *'local['*) export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:-127.0.0.1}" ;;
   esac
   export MTORL_DRIVER_MEMORY="${MTORL_DRIVER_MEMORY:-$(driver_memory)}"
+  # Threads that wait for each other sleep. If other programs use the machine, spinning takes several times the work.
+  export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
   set -a
   source "$ROOT/bin/settings.env"
   set +a

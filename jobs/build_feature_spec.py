@@ -130,7 +130,11 @@ def _publish(lake: Lake, dataset: Dataset, spec: FeatureSpec, days: list[str], i
     store_spec(lake, spec)
     rows = [{c: getattr(feature, c) for c in FEATURE_SPEC_TABLE.column_names} for feature in spec.features]
     with work_folder() as work:
-        pq.write_table(pa.Table.from_pylist(rows, schema=stored_schema(FEATURE_SPEC_TABLE)), work / "part-0.parquet")
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=stored_schema(FEATURE_SPEC_TABLE)),
+            work / "part-0.parquet",
+            write_page_checksum=True,
+        )
         lake[FEATURE_SPEC, dataset, days[-1]].publish(
             work, inputs=inputs, code=code_version("jobs"), spec_version=spec.version
         )

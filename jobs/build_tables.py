@@ -3,7 +3,9 @@
     spark-submit jobs/build_tables.py --dataset kuairand --raw RAW --lake lake
         [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
 
-It does what build_exposures and build_sequences do with the same flags, and build_journeys for the last day. With
+It does what build_exposures and build_sequences (with windows of the default length) do with the same flags, and
+build_journeys for the last day. The DAGs start build_exposures and build_sequences, with the audit of exposures
+between them. With
 --up-to, steps and sequences of earlier days are built again if they are stale. Spark takes longer to start than a day
 of a small log takes to build.
 """
@@ -26,12 +28,12 @@ def main() -> None:
     with shared_context(spark_context, f"tables {dataset.name}") as opened:
         build_exposures.update(lake, dataset, args.raw, request, opened)
         first, last = (request.up_to, request.up_to) if request.up_to else (request.first, request.last)
-        days = exposure_days(lake, dataset, first, last)
+        requested_days = exposure_days(lake, dataset, first, last)
         if args.journeys:
             # Steps are built from the journeys before their day, not from these.
-            build_journeys.update(lake, dataset, days[-1], request.code, opened)
-        if request.up_to:
-            days = days_to_update(lake, dataset, request.up_to, SEQUENCES)
+            build_journeys.update(lake, dataset, requested_days[-1], request.code, opened)
+        up_to = request.up_to
+        days = days_to_update(lake, dataset, up_to, SEQUENCES) if up_to else requested_days
         update_steps(lake, dataset, days, DEFAULT_STEPS, request.code, opened)
 
 

@@ -191,7 +191,7 @@ class Lake:
         return self.table("raw_index", dataset) / "index.json"
 
     def files_per_day(self, dataset: Dataset | str) -> Path:
-        """How many files a day of this dataset has: jobs.spark.partitions."""
+        """How many files a day of this dataset has: jobs.spark.files_per_day."""
         return self.table("layout", dataset) / "files_per_day.json"
 
     def exported_quarantine(self, dataset: Dataset | str) -> Path:

@@ -45,10 +45,7 @@ class DayFiles:
             writer.close()
 
     def add(self, rows: pa.Table, days: pa.ChunkedArray) -> None:
-        """Add rows with their days. Rows without a day go to the file of the day "None".
-
-        Rows are not copied if those of each day are adjacent.
-        """
+        """Add rows with their days. Rows without a day go to the file of the day "None"."""
         self._unsorted.append(rows.append_column(_DAY, pc.fill_null(days, str(None))))
         if sum(map(len, self._unsorted)) >= _GROUPS_PER_SORT * self._rows_per_group:
             self._sort()

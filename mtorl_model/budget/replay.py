@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from lakehouse.lake import Lake
 from mtorl_model.budget.click_record import NO_EXPOSURE, ClickRecord
@@ -215,8 +214,7 @@ def _read(lake: Lake, dataset: Dataset, days: Sequence[str], split: str) -> pa.T
     for day in days:  # one day at a time, because most rows belong to users of other splits
         partition = lake[EXPOSURES, dataset, day]
         partition.require()
-        files = [str(file) for file in partition.files()]
-        table = pads.dataset(files, format="parquet").to_table(columns=columns)
+        table = partition.read(columns)
         users = pc.unique(table.column("user_id"))
         split_users = pa.array([user for user in users.to_pylist() if split_of(user) == split], users.type)
         tables.append(table.filter(pc.is_in(table.column("user_id"), value_set=split_users)))

@@ -392,10 +392,11 @@ def _deterministic(device: str) -> Iterator[None]:
 
     The other function of torch for this, which also sets the compiler, imports it: 1.5 CPU seconds.
     """
-    former_mode = torch.get_deterministic_debug_mode()
+    former_mode = ("default", "warn", "error")[torch.get_deterministic_debug_mode()]
     was_filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
-    if choose_device(device).type == "cuda":  # only there a network is compiled
+    on_cuda = choose_device(device).type == "cuda"  # only there a network is compiled
+    if on_cuda:
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.set_deterministic_debug_mode("warn")
@@ -405,4 +406,7 @@ def _deterministic(device: str) -> Iterator[None]:
         yield
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = was_filling  # type: ignore[attr-defined]
-        torch.set_deterministic_debug_mode(former_mode)
+        if on_cuda:
+            torch.use_deterministic_algorithms(former_mode != "default", warn_only=former_mode == "warn")
+        else:
+            torch.set_deterministic_debug_mode(former_mode)

@@ -157,7 +157,6 @@ def test_common_settings_are_read_from_one_file(variables):
     assert common == {
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GX_ANALYTICS_ENABLED": "False",
-        "OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
     services = read_services(variables)
     for name in ("worker", "airflow-scheduler", "mlflow"):

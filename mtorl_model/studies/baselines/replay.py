@@ -8,7 +8,8 @@ the settings that the study of methods has chosen (study.py; the presets before 
 by the published rule on the random exposures of the test users (budget/replay.py): the users with the highest predicted
 reward, each in a channel drawn from the averaged policy. A method that predicts no gains takes users at random. An
 offer counts only if it names the logged channel. Figures are gains per matched exposure, of all seeds together;
-intervals are over users, and differences to MTORL are paired. A killed study continues with the next campaign.
+intervals are over users, and differences to MTORL are paired.
+A killed study continues after the last method and seed whose campaign has ended.
 
 Writes `LAKE/D/studies/replay.json`.
 
@@ -95,7 +96,9 @@ def run_replay(
             for strategy, by_gain in rates.items()
         ],
         "command": f"make study STUDY={NAME} DATASET={dataset.name} FROM={first_day} TO={last_day} BUDGET={budget} "
-        f"SEEDS={seeds}" + (f" EPOCHS={max_epochs}" if max_epochs else ""),
+        f"SEEDS={seeds}"
+        + (f" EPOCHS={max_epochs}" if max_epochs else "")
+        + (f" METHODS='{' '.join(methods)}'" if set(methods) != set(COMPARED) else ""),
     }
 
 

@@ -58,15 +58,27 @@ def test_a_number_without_tables_may_still_change(tmp_path, monkeypatch):
 def test_the_number_of_a_lake_with_tables_stays(lake, monkeypatch):
     lake.files_per_day(CRITEO).parent.mkdir(parents=True)
     lake.files_per_day(CRITEO).write_text("16")
-    store_files_per_day(lake, CRITEO, 4)
     assert files_per_day(lake, CRITEO) == 16
     monkeypatch.setenv(VARIABLE, "8")
     with pytest.raises(UserError, match="MTORL_FILES_PER_DAY=8: criteo has 16 files a day"):
         files_per_day(lake, CRITEO)
 
 
-def test_a_missing_number_is_one_line(lake):
-    """With a guessed number, a task would not find all rows of its users."""
+def test_a_number_below_that_of_the_files_is_one_line(built):
+    """With it, a task would not find all rows of its users."""
+    file = built.lake.files_per_day(CRITEO)
+    assert files_per_day(built.lake, CRITEO) == 3
+    file.write_text("2")
+    with pytest.raises(UserError, match=r"files_per_day\.json has the number 2, but a day of exposures has 3 files"):
+        files_per_day(built.lake, CRITEO)
+    file.unlink()
+    assert files_per_day(built.lake, CRITEO) == FILES_PER_DAY  # no file contradicts the number of earlier lakes
+    with pytest.raises(UserError, match=r"another run has begun criteo .* with 8 files a day, not 3"):
+        store_files_per_day(built.lake, CRITEO, 3)
+
+
+def test_a_missing_number_is_one_line_if_there_are_more_files_than_earlier_lakes_had(lake, monkeypatch):
+    monkeypatch.setattr("jobs.spark.files_per_day._largest_number", lambda *_: 8)
     with pytest.raises(UserError, match=r"files_per_day\.json is missing: write into it how many files"):
         files_per_day(lake, CRITEO)
 

@@ -59,7 +59,9 @@ def test_every_method_spends_at_most_the_budget_on_test_users(lake, result):
         rows["cql"]["gains"]["click"]["value"] - rows["mtorl"]["gains"]["click"]["value"]
     )
     assert f"trained on {TRAINED_DAY} to {TRAINED_DAY}" in result["protocol"]
-    assert result["command"].endswith(f"FROM={DAY} TO={SECOND_DAY} BUDGET={BUDGET} SEEDS=2 EPOCHS=1")
+    assert result["command"].endswith(
+        f"FROM={DAY} TO={SECOND_DAY} BUDGET={BUDGET} SEEDS=2 EPOCHS=1 METHODS='mtorl boosting cql'"
+    )
 
 
 def test_figures_are_those_of_all_campaigns_together(lake, result, monkeypatch):
