@@ -4,10 +4,9 @@
         [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
 
 It does what build_exposures and build_sequences (with windows of the default length) do with the same flags, and
-build_journeys for the last day. The DAGs start build_exposures and build_sequences, with the audit of exposures
-between them. With
---up-to, steps and sequences of earlier days are built again if they are stale. Spark takes longer to start than a day
-of a small log takes to build.
+build_journeys for the last day. With --up-to, steps and sequences of earlier days are built again if they are stale.
+Spark takes longer to start than a day of a small log takes to build. The DAGs start the single jobs, because they audit
+the exposures between them.
 """
 
 from jobs import build_exposures, build_journeys

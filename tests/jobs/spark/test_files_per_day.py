@@ -64,8 +64,9 @@ def test_the_number_of_a_lake_with_tables_stays(lake, monkeypatch):
         files_per_day(lake, CRITEO)
 
 
-def test_a_number_below_that_of_the_files_is_one_line(built):
+def test_a_number_below_that_of_the_files_is_one_line(built, monkeypatch):
     """With it, a task would not find all rows of its users."""
+    monkeypatch.setattr("jobs.spark.files_per_day.FILES_PER_DAY", 8)  # it is smaller in tests
     file = built.lake.files_per_day(CRITEO)
     assert files_per_day(built.lake, CRITEO) == 3
     file.write_text("2")
