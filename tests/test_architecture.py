@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "jobs.verify": "schemas lakehouse jobs.raw jobs.quality jobs.drift jobs.reports",
     "jobs.generator": "schemas features",
     "jobs.draft": "schemas jobs.raw",  # jobs.raw.reader: neither Spark nor torch, since a newcomer waits for it
-    "jobs.check_contract": "schemas lakehouse jobs.raw jobs.draft",
+    "jobs.check_contract": "schemas lakehouse jobs.spark jobs.raw jobs.draft",
     "jobs": (
         "schemas lakehouse jobs.spark jobs.raw jobs.history jobs.quality jobs.drift jobs.reports jobs.generator "
         "jobs.draft"

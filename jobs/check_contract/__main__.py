@@ -24,6 +24,7 @@ from jobs.raw.reader.typed_rows import RAW, REASON, SOURCE, typed_schema
 from jobs.raw.repair_files import RawRows
 from jobs.raw.row_work import OUTCOME
 from jobs.raw.rows import read_rows, require_usable
+from jobs.spark.coded_text import plain_text
 from lakehouse.arguments import add_raw, dataset_of, dataset_parser
 from schemas.dataset import PARQUET
 from schemas.errors import UserError, exit_with_one_line
@@ -50,7 +51,7 @@ def main() -> None:
         table = read_rows(dataset, {**files, log.layout.view: readable})
     for match in range(len(matches(dataset))):
         table = join_outcomes(table, dataset, match)
-    table = with_refused(table, sample.filter(is_refused))
+    table = plain_text(with_refused(table, sample.filter(is_refused)))
     # The exposures of these outcomes are in rows that were not read.
     is_lone = pc.starts_with(pc.fill_null(table.column(REASON), ""), NO_EXPOSURE)
     lone_outcomes = Counter(table.filter(is_lone).column(OUTCOME).to_pylist()) if dataset.outcomes else {}
