@@ -29,6 +29,14 @@ def keeping_codes(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
     )
 
 
+def plain_text(rows: pa.Table) -> pa.Table:
+    """The rows with texts in the place of codes."""
+    fields = (
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in rows.schema
+    )
+    return rows.cast(pa.schema(fields))
+
+
 def coded_in_row_order(rows: pa.Table) -> pa.Table:
     """The rows in one chunk, with codes that follow from the texts of the rows alone: from 0, in the order of the rows.
 
