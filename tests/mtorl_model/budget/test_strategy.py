@@ -8,9 +8,19 @@ import pytest
 from toy_campaign import TOY, Partner, empty_memory, level, run, untrained
 
 from mtorl_model.budget.memory import JourneyMemory
-from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, draw, explore, predict_moment
+from mtorl_model.budget.strategy import (
+    AtRandom,
+    Pairs,
+    Published,
+    RecordPairs,
+    draw,
+    explore,
+    predict_moment,
+    published_rule,
+)
 from mtorl_model.budget.taste_filter import Tastes
 from mtorl_model.inference.ranking import fused_reward
+from mtorl_model.methods.method import POLICY
 
 MODEL, LEVEL = untrained(), level()
 TASTES = Tastes(
@@ -173,3 +183,9 @@ def test_draws_follow_the_policy():
     share = np.bincount(draw(policy, np.random.default_rng(0)), minlength=4) / 20_000
     np.testing.assert_allclose(share, policy[0], atol=0.02)
     assert share[1] == 0
+
+
+def test_the_published_rule_takes_users_at_random_for_a_method_that_predicts_no_gains(monkeypatch):
+    assert published_rule(MODEL, LEVEL).user_level
+    monkeypatch.setattr(MODEL, "predicts", frozenset({POLICY}))
+    assert not published_rule(MODEL, LEVEL).user_level
