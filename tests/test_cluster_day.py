@@ -54,8 +54,8 @@ SMALL = {
     "OMP_NUM_THREADS": "1",
 }
 TABLES = {
-    "exposures", "quarantine", "journeys", "feature_spec", "sequences", "prequential", "promotions",
-    "channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan",
+    "exposures", "quarantine", "journeys", "item_history", "feature_spec", "steps", "sequences", "prequential",
+    "promotions", "channel_policies", "user_reward_ranks", "channel_allocation", "budget_plan",
 }  # fmt: skip
 RUN_S = 900
 
