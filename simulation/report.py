@@ -118,7 +118,7 @@ def text(estimate: tuple[float, float, float]) -> str:
 
 def _percent(estimate: tuple[float, float, float]) -> str:
     mean, low, high = estimate
-    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{mean:.1%}" if np.isnan(low) else f"{mean:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _draw(comparison: Comparison, path: Path) -> None:

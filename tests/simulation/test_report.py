@@ -57,3 +57,13 @@ def test_the_table_goes_between_the_marks(folder, tmp_path):
     document.write_text("no marks")
     with pytest.raises(UserError, match="needs the lines"):
         insert_into(document, folder / TABLE, folder / PICTURE, "reward and regret by budget")
+
+
+def test_a_budget_with_one_seed_has_no_interval(folder):
+    runs = (folder / "runs.jsonl").read_text().splitlines()
+    one_seed = [line for line in runs if '"share": 0.1, "seed": 1' not in line]
+    (folder / "runs.jsonl").write_text("\n".join(one_seed) + "\n")
+    write_report(folder, folder / "runs.jsonl", "python -m simulation.compare")
+    text = (folder / TABLE).read_text()
+    assert "| random | 75.0% |" in text
+    assert "nan" not in text
