@@ -36,12 +36,12 @@ from schemas.tables.steps import steps
 
 @dataclass(frozen=True)
 class BucketJob:
-    """The steps and windows of days, and the item counts of days, as the work of a task on one bucket of users.
+    """Steps and windows of some days, and item counts of some days, as the work of a task on one bucket of users.
 
-    folders: of the tables exposures, journeys, steps and sequences, by name. days: those to publish. exposures: the
-    files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that are in memory
-    together. earlier_journeys: the files of the journeys before the first exposure, by day; none without earlier
-    history. counted: the exposures whose items are counted, by day; those of `exposures` are read once for both.
+    folders: of the tables exposures, journeys and the three that are built, by name. days: those to publish.
+    exposures: the files of all days from the earlier journeys to the last of `days`. chunks: these days, in parts that
+    are in memory together. earlier_journeys: the files of the journeys before the first exposure, by day; none without
+    earlier history. counted: exposures whose items are counted, by day; those of `exposures` are read once for both.
     """
 
     dataset: Dataset
