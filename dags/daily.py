@@ -29,7 +29,7 @@ from dags.steps import (
 )
 from schemas.dataset import get_dataset
 from schemas.days import first_hour
-from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY, TABLES_FROM_RAW
+from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY
 
 _WAIT_FOR_ROWS = timedelta(hours=6)
 
@@ -54,22 +54,23 @@ def daily_dag(dataset: str) -> DAG:
         params=_params(dataset),
         deadline_hours=8,
     ) as dag:
-        build_exposures = spark_step(
-            "build_exposures",
+        # One task from the raw log to steps, with the audit of the exposures inside: Spark then starts once.
+        build_tables = spark_step(
+            "build_tables",
             dataset,
             *raw_folder(dataset),
             "--up-to",
             DAY,
+            "--audit",
+            "--journeys",
             IF_ASKED_THIS_CODE,
             IF_FEW_ROWS_ARE_ACCEPTED,
             waits=_WAIT_FOR_ROWS,
         )
-        audit_raw_rows = audit_step("raw_rows", dataset, ("--to", DAY, *ONLY_NEW), tables=TABLES_FROM_RAW)
         # The audit reads the spec of mtorl's champion, if the lake has one.
         export_champion = python_step(
             "mtorl_model.export_champion", dataset, "--out", champion, "--method", "mtorl,{{ params.method }}"
         )
-        build_sequences = spark_step("build_sequences", dataset, "--up-to", DAY, "--journeys", IF_ASKED_THIS_CODE)
         audit_day = audit_step(
             "day",
             dataset,
@@ -84,7 +85,7 @@ def daily_dag(dataset: str) -> DAG:
             "champion", dataset, ONE_DAY, tables=CHAMPION_TABLES, publishes=(champion_asset(dataset),)
         )
 
-        build_exposures >> audit_raw_rows >> build_sequences >> audit_day >> learn >> audit_champion
+        build_tables >> audit_day >> learn >> audit_champion
         export_champion >> audit_day
         report_after_audits(dag, dataset)
     return dag

@@ -12,7 +12,7 @@ from dags.dataset_dag import (
     raw_folder_param,
 )
 from dags.steps import DAYS, LAST_DAY_ONLY, METHOD_OPTION, audit_step, python_step, raw_folder, spark_step
-from schemas.tables.registry import TABLES_FROM_RAW, TABLES_OF_STEPS
+from schemas.tables.registry import TABLES_OF_STEPS
 
 # An option is left out if its parameter is empty.
 _MAX_EPOCHS = "{{ '--max-epochs=%d' % params.max_epochs if params.max_epochs else '' }}"
@@ -38,9 +38,9 @@ def history_dag(dataset: str) -> DAG:
         task_limit=HISTORY_TASK_LIMIT,
     ) as dag:
         # A run by hand builds everything with the present code; a daily run does not rebuild the past.
-        build_exposures = spark_step("build_exposures", dataset, *raw_folder(dataset), *DAYS, "--this-code")
-        audit_raw_rows = audit_step("raw_rows", dataset, DAYS, tables=TABLES_FROM_RAW)
-        build_sequences = spark_step("build_sequences", dataset, *DAYS, "--journeys", "--this-code")
+        build_tables = spark_step(
+            "build_tables", dataset, *raw_folder(dataset), *DAYS, "--audit", "--journeys", "--this-code"
+        )
         audit_journeys = audit_step("journeys", dataset, LAST_DAY_ONLY)
         build_feature_spec = python_step("jobs.build_feature_spec", dataset, *DAYS, "--this-code")
         audit_feature_spec = audit_step("feature_spec", dataset, LAST_DAY_ONLY)
@@ -48,9 +48,8 @@ def history_dag(dataset: str) -> DAG:
         train = _train(dataset)
         evaluate = python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test")
 
-        build_exposures >> audit_raw_rows >> build_sequences >> audit_journeys
         # The audit of the sequences compares their channels with the spec.
-        audit_journeys >> build_feature_spec >> audit_feature_spec >> audit_sequences >> train >> evaluate
+        build_tables >> audit_journeys >> build_feature_spec >> audit_feature_spec >> audit_sequences >> train >> evaluate
     return dag
 
 

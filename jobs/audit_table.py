@@ -36,13 +36,27 @@ def main() -> None:
     for table in args.table:
         registered(table)
     spec = spec_in_file(args.spec) if args.spec else None
-    partitions = _partitions(lake, args.table, dataset, *day_range_of(args), only_published=args.only_published)
-    audited = [partition for partition in partitions if not (args.new and has_passed(partition))]
+    first, last = day_range_of(args)
+    audit_tables(
+        lake, dataset, args.table, first, last, spec=spec, only_new=args.new, only_published=args.only_published
+    )
+
+
+def audit_tables(
+    lake: Lake, dataset: Dataset, tables: Sequence[str], first: str | None, last: str | None, *,
+    spec: FeatureSpec | None = None, only_new: bool = False, only_published: bool = False,
+) -> None:  # fmt: skip
+    """Audit the partitions of these tables and days, and print the results. Raises UserError after a critical failure.
+
+    only_new, only_published: the flags --new and --only-published.
+    """
+    partitions = _partitions(lake, tables, dataset, first, last, only_published=only_published)
+    audited = [partition for partition in partitions if not (only_new and has_passed(partition))]
     if audited:
         audits = _audit(lake, dataset, audited, spec)
     else:
         audits = []
-        print(f"info {', '.join(args.table)}/{dataset.name}: no partition to audit")
+        print(f"info {', '.join(tables)}/{dataset.name}: no partition to audit")
     # Partitions that passed earlier are included, because that audit may have been killed before this step.
     for partition in partitions:
         if partition.table in TABLES_FOR_CONSUMERS and update_consumer_file(partition):
@@ -112,7 +126,7 @@ def result_lines(audit: Audit) -> Iterator[str]:
 
 
 def _partitions(
-    lake: Lake, tables: list[str], dataset: Dataset, first: str | None, last: str | None, *, only_published: bool
+    lake: Lake, tables: Sequence[str], dataset: Dataset, first: str | None, last: str | None, *, only_published: bool
 ) -> list[Partition]:
     """The partitions to audit, table by table. Prints the days that lack one."""
     partitions: list[Partition] = []

@@ -1,15 +1,16 @@
 """Raw log files to exposures, steps, sequences and item_history, with one start of Spark; --journeys: to journeys too.
 
     spark-submit jobs/build_tables.py --dataset kuairand --raw RAW --lake lake
-        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--journeys]
+        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--audit] [--journeys]
 
 It does what build_exposures and build_sequences (with windows of the default length) do with the same flags, and
 build_journeys for the last day. With --up-to, steps and sequences of earlier days are built again if they are stale.
-Spark takes longer to start than a day of a small log takes to build. The DAGs start the single jobs, because they audit
-the exposures between them.
+Spark takes longer to start than a day of a small log takes to build. --audit: new exposures and quarantined rows are
+audited as by audit_table --new, and after a critical failure nothing is computed from them.
 """
 
 from jobs import build_exposures, build_journeys
+from jobs.audit_table import audit_tables
 from jobs.history.step_tables import update_steps
 from jobs.spark.context import shared_context, spark_context
 from lakehouse.arguments import dataset_of, lake_of
@@ -17,15 +18,19 @@ from lakehouse.published_days import days_to_update, exposure_days
 from schemas.errors import exit_with_one_line
 from schemas.steps import DEFAULT_STEPS
 from schemas.tables import SEQUENCES
+from schemas.tables.registry import TABLES_FROM_RAW
 
 
 def main() -> None:
     parser = build_exposures.raw_log_parser(__doc__)
+    parser.add_argument("--audit", action="store_true", help="audit the exposures before steps are computed from them")
     parser.add_argument("--journeys", action="store_true", help="build the journeys as of the last day as well")
     args = parser.parse_args()
     dataset, lake, request = dataset_of(args), lake_of(args), build_exposures.request_of(args)
     with shared_context(spark_context, f"tables {dataset.name}") as opened:
         build_exposures.update(lake, dataset, args.raw, request, opened)
+        if args.audit:
+            audit_tables(lake, dataset, TABLES_FROM_RAW, request.first, request.up_to or request.last, only_new=True)
         first, last = (request.up_to, request.up_to) if request.up_to else (request.first, request.last)
         requested_days = exposure_days(lake, dataset, first, last)
         if args.journeys:

@@ -16,8 +16,7 @@ from checkout import ROOT, Checkout, make_checkout
 pytestmark = pytest.mark.slow(0.3)  # starts make
 
 HISTORY = [
-    "build_exposures", "audit_table", "build_sequences", "audit_table", "build_feature_spec", "audit_table",
-    "audit_table", "train", "evaluate",
+    "build_tables", "audit_table", "build_feature_spec", "audit_table", "audit_table", "train", "evaluate",
 ]  # fmt: skip
 NIGHTLY = ["score", "audit_table", "plan_budget", "audit_table", "report"]
 
@@ -85,7 +84,8 @@ def test_run_goes_through_all_dags_and_ends_with_the_summary(checkout, airflow_h
         "trend over all days: drift and the report pages of 2022-04-08 to 2022-04-10", "measure_drift", "report",
     ]  # fmt: skip
     history = (
-        f"build_exposures --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10 --this-code"
+        f"build_tables --dataset kuairand --lake {lake} --raw {raw} --from 2022-04-08 --to 2022-04-10 --audit "
+        "--journeys --this-code"
     )
     assert history in checkout.calls()
     score = f"score --dataset kuairand --lake {lake} --day 2022-04-10 --method mtorl"
@@ -100,7 +100,7 @@ def test_run_goes_through_all_dags_and_ends_with_the_summary(checkout, airflow_h
 @pytest.mark.spark
 @pytest.mark.parametrize(
     ("failing", "started"),
-    [("build_exposures", ["build_exposures"]), ("audit_table", ["build_exposures", "audit_table"])],
+    [("build_tables", ["build_tables"]), ("audit_table", ["build_tables", "audit_table"])],
 )
 def test_run_shows_the_failing_tasks_own_line_and_stops_there(checkout, airflow_home, failing, started):
     """A Spark job that fails, and an audit that fails: no table is built from rows that have failed it."""

@@ -17,9 +17,7 @@ from lakehouse.retention import LONGEST_JOB_DAYS, RETENTION
 from schemas.dataset import dataset_names, get_dataset
 
 HISTORY = {
-    "build_exposures": {"audit_raw_rows"},
-    "audit_raw_rows": {"build_sequences"},
-    "build_sequences": {"audit_journeys"},
+    "build_tables": {"audit_journeys"},
     "audit_journeys": {"build_feature_spec"},
     "build_feature_spec": {"audit_feature_spec"},
     "audit_feature_spec": {"audit_sequences"},
@@ -28,10 +26,8 @@ HISTORY = {
     "evaluate": set(),
 }
 DAILY = {
-    "build_exposures": {"audit_raw_rows"},
+    "build_tables": {"audit_day"},
     "export_champion": {"audit_day"},
-    "audit_raw_rows": {"build_sequences", "report"},
-    "build_sequences": {"audit_day"},
     "audit_day": {"learn", "report"},
     "learn": {"audit_champion"},
     "audit_champion": {"report"},

@@ -89,7 +89,7 @@ def test_only_a_scheduled_run_waits_for_its_rows_and_for_a_limited_time(monkeypa
         raise AirflowException(f"Cannot execute. Error code is: {status}.\nnothing to do: so far no row of 2022-04-24")
 
     monkeypatch.setattr(SparkSubmitOperator, "execute", submit)
-    step = daily_dag("kuairand").get_task("build_exposures")
+    step = daily_dag("kuairand").get_task("build_tables")
     run = SimpleNamespace(run_type=kind, start_date=datetime.now(UTC) - timedelta(hours=hours_ago))
     with pytest.raises(AirflowException) as raised:
         step.execute({"dag_run": run})

@@ -33,7 +33,7 @@ if name == "log_days":
     print("2022-04-08 2022-04-10")
 if name == "status":
     print("2022-04-08 2022-04-09 2022-04-10" if "--todo" in sys.argv else "all fresh: nothing to do")
-if name == "build_exposures" and "--up-to" in sys.argv and value("--up-to") > "2022-04-10":
+if name == "build_tables" and "--up-to" in sys.argv and value("--up-to") > "2022-04-10":
     print("nothing to do: the log has the days 2022-04-08 to 2022-04-10")
     sys.exit(3)
 if name == "summary":

@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 class Service:
-    """The service of a checkout. hold_file: while it exists, build_sequences does not end. skip_file: while it exists,
+    """The service of a checkout. hold_file: while it exists, build_tables does not end. skip_file: while it exists,
     no day has rows, so that a run of a day ends after its first task.
     """
 
@@ -60,8 +60,8 @@ class Service:
                 {"conn_type": "spark", "host": "local[2]", "extra": {"spark-binary": "spark3-submit"}}
             ),
             "PATH": f"{self.programs}:{os.environ['PATH']}",
-            "HOLD_build_sequences": str(self.hold_file),
-            "SKIP_build_exposures": str(self.skip_file),
+            "HOLD_build_tables": str(self.hold_file),
+            "SKIP_build_tables": str(self.skip_file),
         }
         done = self.checkout.make("up", f"PORT={self.port}", f"RAW={self.log}", **settings, **environment)
         assert done.returncode == 0, done.stderr
@@ -149,11 +149,11 @@ def test_a_backfill_takes_days_through_the_daily_the_nightly_and_the_report_dag(
     )
     assert done.returncode == 0, done.stderr
     assert "2 days done" in done.stdout
-    for job in ("build_exposures", "build_sequences", "learn", "score", "measure_drift"):
+    for job in ("build_tables", "learn", "score", "measure_drift"):
         # A DAG that is switched on also runs for yesterday; the log does not reach it, and the run ends there.
         days_of_job = days_of(job, service.checkout.calls())
         assert sorted(day for day in days_of_job if day < "2023") == days
-        assert job == "build_exposures" or set(days_of_job) == set(days)
+        assert job == "build_tables" or set(days_of_job) == set(days)
     learned = [call.split() for call in service.checkout.calls() if call.startswith("learn ")]
     assert {words[words.index("--method") + 1] for words in learned} == {methods}  # no other method learns these days
     airflow = service.airflow()
@@ -171,14 +171,14 @@ def test_a_backfill_without_days_runs_the_first_day_and_then_what_is_stale_oldes
     assert done.returncode == 0, done.stderr
     assert "0 days done, 1 without rows" in done.stdout
     assert "0 days done, 2 without rows" in done.stdout
-    assert [day for day in days_of("build_exposures", service.checkout.calls()) if day < "2023"] == [
+    assert [day for day in days_of("build_tables", service.checkout.calls()) if day < "2023"] == [
         "2022-04-08", "2022-04-09", "2022-04-10",
     ]  # fmt: skip
 
 
 def days_of(entry_point: str, calls: list[str]) -> list[str]:
     """The day of each call of an entry point."""
-    flag = "--up-to" if entry_point in ("build_exposures", "build_sequences") else "--day"
+    flag = "--up-to" if entry_point == "build_tables" else "--day"
     commands = [call.split() for call in calls]
     return [words[words.index(flag) + 1] for words in commands if words[0] == entry_point]
 
@@ -191,7 +191,7 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(serv
         airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     # Started by hand, because there are no alerts for late runs of a backfill.
     airflow.call("POST", f"/api/v2/dags/{DAGS[0]}/dagRuns", {"logical_date": None, "partition_key": day})
-    wait_for(lambda: any(call.startswith("build_sequences ") for call in service.checkout.calls()), 200)
+    wait_for(lambda: any(call.startswith("build_tables ") for call in service.checkout.calls()), 200)
     # A run that takes longer than its deadline raises an alert, and continues.
     alerts = service.home / "alerts.log"
     late = f"LATE mtorl_daily_kuairand {day}: not done 0.003 hours after it was queued"
@@ -208,8 +208,8 @@ def test_the_next_start_finishes_a_day_whose_scheduler_and_task_were_killed(serv
         runs = f"/api/v2/dags/{dag}/dagRuns?partition_key_pattern={day}"
         wait_for(lambda runs=runs: [r["state"] for r in airflow.call("GET", runs)["dag_runs"]] == ["success"], 400)
     entry_points = [call.split()[0] for call in service.checkout.calls() if day in call]
-    assert entry_points.count("build_sequences") == 2
-    assert entry_points.count("build_exposures") == entry_points.count("learn") == entry_points.count("score") == 1
+    assert entry_points.count("build_tables") == 2
+    assert entry_points.count("audit_table") >= entry_points.count("learn") == entry_points.count("score") == 1
 
 
 def words(process: psutil.Process) -> set[str]:

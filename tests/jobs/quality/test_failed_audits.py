@@ -71,11 +71,16 @@ def test_a_critical_failure_stops_the_day_until_it_is_repaired_and_a_warning_doe
     for job in (("build_journeys", "--day", LAST), ("build_feature_spec", "--from", FIRST, "--to", LAST)):
         assert jobs.run(*job) == EXIT_USER_ERROR
         assert f"exposures for kuairand on {LAST} failed its audit: {RULE}: " in capsys.readouterr().err
-    assert jobs.lake.days("journeys", "kuairand") == []
+    # With one start of Spark for all tables, the audit stops them as well.
+    assert jobs.run("build_tables", *build[1:], "--audit", "--journeys") == EXIT_USER_ERROR
+    assert capsys.readouterr().err.strip().splitlines()[-1] == last_line
+    for table in ("journeys", "steps", "sequences", "item_history"):
+        assert jobs.lake.days(table, "kuairand") == [], table
     jobs.ok("build_journeys", "--day", SECOND)  # earlier days can still be used, also the one with a warning
 
     log.write_text(repaired_log)
-    jobs.ok(*build)
+    jobs.ok("build_tables", *build[1:], "--audit", "--journeys")
     assert jobs.run(*audit) == 0
     assert failed_days(jobs.lake, "exposures", dataset) == []
-    jobs.ok("build_journeys", "--day", LAST)
+    assert LAST in jobs.lake.days("journeys", "kuairand")
+    assert LAST in jobs.lake.days("sequences", "kuairand")
