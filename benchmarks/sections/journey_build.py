@@ -34,8 +34,8 @@ _PIPELINES = {_SEQUENCES: ("build_exposures", "build_sequences"), _JOURNEYS: ("b
 TEXT = """\
 Each size is a generated log in the Criteo layout, one text file of 30 days with 20 rows per user. *Raw to sequences* is
 the history run without its audits and without the fit of the feature spec: `build_tables`, whose start of Spark is
-counted, on 2 cores with 4 GiB for the driver's heap. The DAGs start `build_exposures` and `build_sequences`, with the
-audit of exposures between them; the rows *alone* show both. *Raw to journeys* is `build_exposures` and
+counted, on 2 cores with 4 GiB for the driver's heap. The rows *alone* show its two parts as separate jobs, each with a
+start of Spark. *Raw to journeys* is `build_exposures` and
 `build_journeys`. Two jobs of Polars, each in one process, are measured in the same rounds.
 
 *Minimal Polars* parses all columns, groups the rows by user in order of time, keeps users with at least 10 exposures,

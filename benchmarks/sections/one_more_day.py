@@ -23,11 +23,11 @@ DAYS = 31
 _ROWS_PER_USER_AND_DAY = 50  # a journey remembers 40 steps, so it is full after one day
 _DAY_S = 86_400
 _LAST_DAY = day_plus(START.date().isoformat(), DAYS - 1)
-_TABLES, _MODEL, _TABLES_AND_MODEL = "`build_exposures`, `build_sequences`", "`learn`", "together"
+_TABLES, _MODEL, _TABLES_AND_MODEL = "`build_tables`", "`learn`", "together"
 TEXT = """\
-One more day is `build_exposures --up-to` and `build_sequences --up-to --journeys`, then `learn` (fine-tuning and the
-gate), started as the daily run starts them. It has {rows} exposures of {users} users; the champion is a made-up model
-of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day for all these
+One more day is `build_tables --up-to --journeys`, then `learn` (fine-tuning and the gate), started as the daily run
+starts them, but without the audit of the exposures. It has {rows} exposures of {users} users; the champion is a made-up
+model of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day for all these
 days. Each user has about
 {a_day} exposures per day, so journeys are full (40 steps) from the first day on and only the length of the history
 differs. The number of users grows as well in practice, and costs grow in proportion to it. *Bytes read* are all bytes
@@ -54,8 +54,7 @@ def measure_section(cache: Path, command: str, users: int, histories: Sequence[i
         files = _link_latest(raw, cache / "raw", days + 1)
         with scratch_lake(cache, lakes[days]) as lake:
             table_costs = [
-                measure(job("build_exposures", lake, "--raw", files, "--up-to", _LAST_DAY), NO_GPU),
-                measure(job("build_sequences", lake, "--up-to", _LAST_DAY, "--journeys"), NO_GPU),
+                measure(job("build_tables", lake, "--raw", files, "--up-to", _LAST_DAY, "--journeys"), NO_GPU)
             ]
             flags = ("--dataset", DATASET.name, "--lake", lake.root, "--day", _LAST_DAY)
             model_costs = [measure(module("mtorl_model.learn", *flags), NO_GPU)]
