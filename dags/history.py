@@ -49,7 +49,8 @@ def history_dag(dataset: str) -> DAG:
         evaluate = python_step("mtorl_model.evaluate", dataset, *DAYS, *METHOD_OPTION, "--split", "test")
 
         # The audit of the sequences compares their channels with the spec.
-        build_tables >> audit_journeys >> build_feature_spec >> audit_feature_spec >> audit_sequences >> train >> evaluate
+        build_tables >> audit_journeys >> build_feature_spec >> audit_feature_spec >> audit_sequences
+        audit_sequences >> train >> evaluate
     return dag
 
 

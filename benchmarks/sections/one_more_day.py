@@ -27,9 +27,8 @@ _TABLES, _MODEL, _TABLES_AND_MODEL = "`build_tables`", "`learn`", "together"
 TEXT = """\
 One more day is `build_tables --up-to --journeys`, then `learn` (fine-tuning and the gate), started as the daily run
 starts them, but without the audit of the exposures. It has {rows} exposures of {users} users; the champion is a made-up
-model of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day for all these
-days. Each user has about
-{a_day} exposures per day, so journeys are full (40 steps) from the first day on and only the length of the history
+model of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day for all
+these days. Each user has about {a_day} exposures per day, so journeys are full (40 steps) from the first day on and only the length of the history
 differs. The number of users grows as well in practice, and costs grow in proportion to it. *Bytes read* are all bytes
 that the processes of the jobs read through system calls, the start of Java and Python included. The limit is 1.2 times,
 in time and in bytes, for 30 days against 1. Measured: {reached}. Fine-tuning replays up to {replay} earlier days and
