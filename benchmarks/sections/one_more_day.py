@@ -26,16 +26,17 @@ _LAST_DAY = day_plus(START.date().isoformat(), DAYS - 1)
 _TABLES, _MODEL, _TABLES_AND_MODEL = "`build_tables`", "`learn`", "together"
 TEXT = """\
 One more day is `build_tables --up-to --journeys`, then `learn` (fine-tuning and the gate), started as the daily run
-starts them, but without the audit of the exposures. It has {rows} exposures of {users} users; the champion is a made-up
-model of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day for all
-these days. Each user has about {a_day} exposures per day, so journeys are full (40 steps) from the first day on and only the length of the history
-differs. The number of users grows as well in practice, and costs grow in proportion to it. *Bytes read* are all bytes
-that the processes of the jobs read through system calls, the start of Java and Python included. The limit is 1.2 times,
-in time and in bytes, for 30 days against 1. Measured: {reached}. Fine-tuning replays up to {replay} earlier days and
-the gate compares on the {compared} latest, so `learn` grows, beyond the limit, until the history is that long, and then
-stops growing. The day's audits are not included: they read the day's partitions and those that they compare them with.
-Neither is the day's drift, which reads one day before it and the training period. A raw log in one growing file is read
-completely each day, since any of its rows may be new; this time grows with the log."""
+starts them, but without the audit of the exposures. It has {rows} exposures of {users} users; the champion is a
+made-up model of the preset `small`. The lake has the 1, 10 or 30 days before it, and the raw log has one file per day
+for all these days. Each user has about {a_day} exposures per day, so journeys are full (40 steps) from the first day
+on and only the length of the history differs. The number of users grows as well in practice, and costs grow in
+proportion to it. *Bytes read* are all bytes that the processes of the jobs read through system calls, the start of
+Java and Python included. The limit is 1.2 times, in time and in bytes, for 30 days against 1. Measured: {reached}.
+Fine-tuning replays up to {replay} earlier days and the gate compares on the {compared} latest, so `learn` grows,
+beyond the limit, until the history is that long, and then stops growing. The day's audits are not included: they read
+the day's partitions and those that they compare them with. Neither is the day's drift, which reads one day before it
+and the training period. A raw log in one growing file is read completely each day, since any of its rows may be new;
+this time grows with the log."""
 
 
 def measure_section(cache: Path, command: str, users: int, histories: Sequence[int], repeats: int) -> Section:
