@@ -61,9 +61,8 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": JAVA_OPTIONS, "OMP_NUM_THREADS": "1",
 }  # fmt: skip
 DRIVER_STEPS = (
-    ("jobs.build_exposures", "--up-to", DAYS[-1]),
-    ("jobs.build_sequences", "--from", DAYS[0], "--to", DAYS[1]),
-    ("jobs.build_sequences", "--up-to", DAYS[-1], "--journeys"),
+    ("jobs.build_tables", "--from", DAYS[0], "--to", DAYS[1], "--audit"),
+    ("jobs.build_tables", "--up-to", DAYS[-1], "--audit", "--journeys"),
     ("jobs.build_feature_spec", *SPAN),
 )
 LAST = ("--day", DAYS[-1])
@@ -100,7 +99,7 @@ def write_log(raw: Path, *, corrected: bool) -> None:
 
 
 def command(step: tuple[str, ...], lake: Lake, raw: Path) -> list[str]:
-    log = ("--raw", str(raw)) if step[0] == "jobs.build_exposures" else ()
+    log = ("--raw", str(raw)) if step[0] == "jobs.build_tables" else ()
     return [step[0], "--dataset", "shop", "--lake", str(lake.root), *step[1:], *log]
 
 

@@ -35,6 +35,7 @@ from mtorl_model.champion.registry import Registry
 from mtorl_model.training.checksums import CHECKSUMS
 from schemas.dataset import get_dataset
 from schemas.days import day_before
+from schemas.tables import EXPOSURES
 
 pytestmark = [
     pytest.mark.airflow,
@@ -214,9 +215,11 @@ def kill_worker(cluster: Cluster, name: str, word: str, is_running: Callable[[],
 
 
 def kill_store(cluster: Cluster, job: str) -> None:
-    """Kill the S3 store while this job runs, and start it again after a few seconds."""
+    """Kill the S3 store while this job computes steps, and start it again after a few seconds."""
     (worker,), (store,) = cluster.containers_of("worker"), cluster.containers_of("s3")
-    wait_for(lambda: processes(worker, f"jobs/{job}.py") and busy_executors(cluster), f"the middle of {job}")
+    with environment(store_environment(cluster)):
+        wait_for(lambda: Lake.at("s3://mtorl/lake").days(EXPOSURES, DATASET), f"the exposures of {job}")
+    assert processes(worker, f"jobs/{job}.py"), "the job had ended before the store could be killed"
     kill(store.home)
     time.sleep(5)
     cluster.restart(store)
@@ -244,8 +247,8 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
     airflow.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
     started_s = time.monotonic()
     history_run = airflow.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-    kill_executor(cluster, "build_exposures")
-    kill_store(cluster, "build_sequences")
+    kill_executor(cluster, "build_tables")
+    kill_store(cluster, "build_tables")
     (gpu_worker,) = cluster.containers_of("worker-gpu")
     checkpoints = gpu_worker.home / "var" / "mtorl" / "scratch" / "checkpoints"
     kill_worker(cluster, "worker-gpu", "mtorl_model.train", lambda: list(checkpoints.rglob("checkpoint.pt")))
@@ -265,7 +268,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         cwd=ROOT, env=os.environ | settings,
     )  # fmt: skip
     try:
-        kill_worker(cluster, "worker", "jobs/build_sequences.py", lambda: busy_executors(cluster))
+        kill_worker(cluster, "worker", "jobs/build_tables.py", lambda: busy_executors(cluster))
         assert backfill.wait(timeout=RUN_S) == 0
     finally:
         backfill.kill()
@@ -274,7 +277,7 @@ def test_a_killed_cluster_gives_the_embedded_lake(home, cluster, airflow, days, 
         "dag_runs"
     ]
     daily_tasks = tasks(airflow, f"/api/v2/dags/mtorl_daily_{DATASET}/dagRuns/{daily['dag_run_id']}")
-    assert daily_tasks["build_sequences"]["try_number"] > 1
+    assert daily_tasks["build_tables"]["try_number"] > 1
     assert {task["queue"] for task in daily_tasks.values()} == {"default", "gpu"}
 
     check_ports(cluster)
