@@ -44,12 +44,18 @@ class Boosting(Method):
         run.lines = [f"fitted on {self.labels:,} labels"]
         return self
 
+    def fit_trees(self, labels: LabelRows) -> LabelTrees:
+        return LabelTrees.fit(labels, self.config.trees, len(self.spec.channels))
+
+    def load_trees(self, state: State) -> LabelTrees:
+        return LabelTrees.from_state(state, len(self.spec.channels), len(self.spec.gains))
+
     def fit_labels(self, labels: LabelRows) -> Self:
         """Fit on these labels, at most most_labels of them, drawn at random."""
         config = self.config.trees
         labels = labels.at_most(config.most_labels, config.tree_seed)
         self.labels = len(labels.action_N)
-        self._trees = LabelTrees.fit(labels, config, len(self.spec.channels))
+        self._trees = self.fit_trees(labels)
         return self
 
     def predict(self, batch: Batch) -> Prediction:
@@ -66,7 +72,7 @@ class Boosting(Method):
 
     def restore(self, state: State) -> None:
         self.labels = int(state["labels"])
-        self._trees = LabelTrees.from_state(state, len(self.spec.channels), len(self.spec.gains))
+        self._trees = self.load_trees(state)
 
     def summary(self) -> str:
         return f"gradient boosting on {self.labels:,} labels"

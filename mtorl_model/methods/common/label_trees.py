@@ -3,8 +3,9 @@
 N rows, A channels, G gains, F features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,33 @@ class TreesConfig(JsonConfig):
 CANDIDATE_TREES = TreesConfig(gain_iterations=300, gain_rate=0.05, max_leaf_nodes=16, min_samples_leaf=100)
 
 
+class ClassTrees(Protocol):
+    """A fitted classifier, such as Trees."""
+
+    @property
+    def classes_C(self) -> npt.NDArray[np.int64]:
+        """The classes that it was fitted on, sorted."""
+
+    def probabilities(self, features_NF: Features) -> Floats:
+        """[N, C]."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays of plain numbers by name."""
+
+
+# Fits a classifier: features, classes of the rows, weights of the rows or None, config, number of iterations, rate.
+FitTrees = Callable[[Features, npt.NDArray[Any], Floats | None, TreesConfig, int, float], ClassTrees]
+
+
+def fit_trees(
+    features_NF: Features, class_N: npt.NDArray[Any], weight_N: Floats | None, config: TreesConfig, iterations: int,
+    rate: float,
+) -> Trees:  # fmt: skip
+    """Fit scikit-learn's gradient boosting; see FitTrees."""
+    model = classifier(config, iterations, rate)
+    return Trees.from_classifier(model.fit(without_empty_columns(features_NF), class_N, weight_N))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelTrees:
     """Fitted trees. If all labels of a gain are equal, it has a rate in place of trees; the channel likewise.
@@ -45,15 +73,15 @@ class LabelTrees:
     A single channel has its index in place of trees.
     """
 
-    channel: Trees | int
-    gains: tuple[Trees | float, ...]
+    channel: ClassTrees | int
+    gains: tuple[ClassTrees | float, ...]
     channels: int  # A
 
     @classmethod
-    def fit(cls, labels: LabelRows, config: TreesConfig, channels: int) -> "LabelTrees":
+    def fit(cls, labels: LabelRows, config: TreesConfig, channels: int, fit: FitTrees = fit_trees) -> "LabelTrees":
         """Fit on the labels, each gain on those that are old enough for it; see gain_weights."""
-        gains = (_fit_gain(labels, gain, config) for gain in range(labels.gain_NG.shape[1]))
-        return cls(_fit_channel(labels, config), tuple(gains), channels)
+        gains = (_fit_gain(labels, gain, config, fit) for gain in range(labels.gain_NG.shape[1]))
+        return cls(_fit_channel(labels, config, fit), tuple(gains), channels)
 
     def policy(self, features_NF: Features) -> Floats:
         """[N, A]. A channel without a label has the probability 0."""
@@ -82,27 +110,28 @@ class LabelTrees:
         return arrays
 
     @classmethod
-    def from_state(cls, state: State, channels: int, gains: int) -> "LabelTrees":
+    def from_state(
+        cls, state: State, channels: int, gains: int, from_arrays: Callable[[State], ClassTrees] = Trees.from_arrays
+    ) -> "LabelTrees":
         """Undo `state`. Raises KeyError if an array is missing."""
         parts = [state_part(state, f"gain_{gain}") for gain in range(gains)]
         channel = state_part(state, "channel")
         return cls(
-            int(channel["index"]) if "index" in channel else Trees.from_arrays(channel),
-            tuple(float(part["rate"]) if "rate" in part else Trees.from_arrays(part) for part in parts),
+            int(channel["index"]) if "index" in channel else from_arrays(channel),
+            tuple(float(part["rate"]) if "rate" in part else from_arrays(part) for part in parts),
             channels,
         )
 
 
-def _fit_channel(labels: LabelRows, config: TreesConfig) -> Trees | int:
+def _fit_channel(labels: LabelRows, config: TreesConfig, fit: FitTrees) -> ClassTrees | int:
     labels = labels.known_channels()
     channels = np.unique(labels.action_N)
     if len(channels) < 2:
         return int(channels.max(initial=0))  # without any known channel, every channel is as good as the first
-    model = classifier(config, config.channel_iterations, config.channel_rate)
-    return Trees.from_classifier(model.fit(without_empty_columns(labels.feature_NF), labels.action_N))
+    return fit(labels.feature_NF, labels.action_N, None, config, config.channel_iterations, config.channel_rate)
 
 
-def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig) -> Trees | float:
+def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig, fit: FitTrees) -> ClassTrees | float:
     weight_N = gain_weights(labels, gain)
     features_NF, gain_N = labels.feature_NF, labels.gain_NG[:, gain]
     if weight_N is not None:
@@ -111,8 +140,7 @@ def _fit_gain(labels: LabelRows, gain: int, config: TreesConfig) -> Trees | floa
     rate = float(gain_N.mean()) if len(gain_N) else 0.0
     if not 0 < rate < 1:
         return rate
-    model = classifier(config, config.gain_iterations, config.gain_rate)
-    return Trees.from_classifier(model.fit(without_empty_columns(features_NF), gain_N, weight_N))
+    return fit(features_NF, gain_N, weight_N, config, config.gain_iterations, config.gain_rate)
 
 
 def gain_weights(labels: LabelRows, gain: int) -> Floats | None:
@@ -133,7 +161,7 @@ def gain_weights(labels: LabelRows, gain: int) -> Floats | None:
     return np.where(maturity_N > 0, weight_N, 0.0)
 
 
-def _predict_gain(model: Trees | float, features_NF: Features) -> Floats:
+def _predict_gain(model: ClassTrees | float, features_NF: Features) -> Floats:
     if isinstance(model, float):
         return np.full(len(features_NF), model)
     return model.probabilities(features_NF)[:, 1]

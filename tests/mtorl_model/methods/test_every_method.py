@@ -26,7 +26,7 @@ TINY = {
     "hidden": 16, "members": 2, "max_epochs": 2, "batch_size": 64, "device": "cpu", "channel_iterations": 8,
     "gain_iterations": 8, "value_iterations": 8, "bottom": (16, 8), "tower": (8,), "weighting": "critics",
     "critic_bottom": (16,), "critic_tower": (8,), "critic_epochs": 2, "critics": 2, "steps": 20, "rounds": 1,
-    "evaluation_epochs": 1,
+    "evaluation_epochs": 1, "submodels": 4,
 }  # fmt: skip
 ENSEMBLES = ("mtorl", "rmtl", "wide_and_deep")  # the other methods have the ensembles of one of these, so one member
 OVERFITS = {
@@ -45,8 +45,8 @@ EPOCHS = {"cql": 150, "din": 120, "wide_and_deep": 180, "dt": 60, "odt": 60, "st
 
 every_method = pytest.mark.parametrize(
     "name",
-    ["ag", "bc", "boosting", "cql", "din", "dt", "iql", "mirec", "mtorl", "odt", "rbcq", "rmtl", "star",
-     "unified_rl", "wide_and_deep"],
+    ["ag", "bc", "boosting", "cql", "din", "dt", "iql", "lightgbm", "mirec", "mtorl", "odt", "rbcq",
+     "rmtl", "star", "tabm", "unified_rl", "wide_and_deep"],
 )  # fmt: skip
 Inputs = WindowInputs | CandidateInputs
 
