@@ -33,7 +33,7 @@ from mtorl_model.budget.procedure import Campaign, advertise
 from mtorl_model.budget.strategy import AtRandom, Pairs, Published, RecordPairs, Strategy, published_rule
 from mtorl_model.data.encoding import Encoder
 from mtorl_model.inference.channel_level import ChannelLevel
-from mtorl_model.studies.baselines.spaces import COMPARED
+from mtorl_model.studies.baselines.spaces import CHOICES
 from schemas.errors import UserError, exit_with_one_line
 from simulation.informed import Informed
 from simulation.learning import MODEL, Learned, learn
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=3)
     parser.add_argument("--document", type=Path, help="a Markdown file that receives table and picture")
     parser.add_argument("--only", nargs="+", metavar="STRATEGY", help="default: all")
-    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", choices=[*COMPARED[1:]])
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", choices=CHOICES[1:])
     args = parser.parse_args()
     require_at_least(args, **_MINIMUMS)
     args.out.mkdir(parents=True, exist_ok=True)

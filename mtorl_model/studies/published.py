@@ -33,7 +33,7 @@ from mtorl_model.data.windows.store import WindowsInMemory
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import MethodConfig, Run, choose_preset
 from mtorl_model.studies.baselines.paper import TABLE_2
-from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
+from mtorl_model.studies.baselines.spaces import CHOICES, REFERENCE
 from mtorl_model.studies.position_scores import SCORES, position_scores, score_intervals
 from schemas.dataset import Dataset
 from schemas.errors import exit_with_one_line
@@ -97,7 +97,7 @@ def main() -> None:
     parser = dataset_parser(__doc__)
     add_lake(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: its place among the lake's studies")
-    parser.add_argument("--method", default=REFERENCE, choices=COMPARED)
+    parser.add_argument("--method", default=REFERENCE, choices=CHOICES)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--windows", type=int, default=4000, help="default %(default)s, as in the authors' code")
     parser.add_argument("--max-epochs", type=int, default=100, metavar="N")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from candidate_lake import CRITEO, DAYS, write_candidate_lake
+from optional_methods import is_installed
 
 from lakehouse.lake import Lake
 from lakehouse.manifest import Manifest
@@ -109,7 +110,9 @@ def test_numbers_that_are_not_finite_are_not_published(lake: Lake) -> None:
     assert publish().rows == 0  # no user, no number
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].reads == READS_CANDIDATES])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if is_installed(name) and METHODS[name].reads == READS_CANDIDATES]
+)
 def test_a_method_on_candidates_has_one_table_and_names_what_makes_its_rows(name: str) -> None:
     assert len(METHODS[name].publishes) == 1
     assert callable(pkgutil.resolve_name(METHODS[name].score_rows))

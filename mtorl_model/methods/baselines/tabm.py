@@ -26,7 +26,7 @@ from mtorl_model.methods.baselines.shared.config import NetworkConfig
 from mtorl_model.methods.baselines.shared.library import library
 from mtorl_model.methods.baselines.shared.loss_sum import LossPart, LossSum
 from mtorl_model.methods.baselines.wide_and_deep import StepLogits, StepLogitsMethod
-from mtorl_model.methods.common.embedding import CategoricalEmbedding, step_inputs
+from mtorl_model.methods.common.embedding import CategoricalEmbedding, embedding_size, step_inputs
 from mtorl_model.methods.method import Prediction
 from schemas.json_config import require
 
@@ -50,7 +50,7 @@ class TabMNetwork(nn.Module):
         self.actions = sizes.actions
         self.embedding = CategoricalEmbedding(sizes.vocabulary, dropout=config.category_dropout)
         numbers = sizes.actions + sizes.reward_inputs + sizes.numeric
-        widths = [1] * numbers + [table.embedding_dim for table in self.embedding.tables]
+        widths = [1] * numbers + [embedding_size(size) for size in sizes.vocabulary]
         self.layers = nn.Sequential(
             tabm.EnsembleView(k=config.submodels),
             tabm.make_tabm_backbone(

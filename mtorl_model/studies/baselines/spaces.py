@@ -10,6 +10,9 @@ REFERENCE = "mtorl"
 COMPARED = (
     REFERENCE, "boosting", "wide_and_deep", "din", "star", "mirec", "rbcq", "ag", "bc", "cql", "iql", "dt", "odt",
 )  # fmt: skip
+# Of libraries that requirements.txt does not have, so a study trains them only if they are named.
+RIVALS = ("lightgbm", "tabm")
+CHOICES = (*COMPARED, *RIVALS)
 
 _NETWORK: Mapping[str, tuple[Any, ...]] = {
     "learning_rate": (3e-4, 1e-3, 3e-3),
@@ -17,16 +20,18 @@ _NETWORK: Mapping[str, tuple[Any, ...]] = {
     "dropout": (0.0, 0.1, 0.3),
     "weight_decay": (0.0, 1e-5, 1e-4),
 }
+_TREES: Mapping[str, tuple[Any, ...]] = {
+    "channel_rate": (0.05, 0.1, 0.2),
+    "gain_rate": (0.03, 0.07, 0.15),
+    "max_leaf_nodes": (8, 16, 31),
+    "min_samples_leaf": (20, 40, 100),
+    "l2_regularization": (0.0, 5.0, 20.0),
+}
 _DISCOUNT = (0.0, 0.5, 0.9)
 _METHOD_SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "mtorl": {"mu": (0.08, 0.3, 1.0), "dpo_weight": (0.0, 0.6, 1.4)},
-    "boosting": {
-        "channel_rate": (0.05, 0.1, 0.2),
-        "gain_rate": (0.03, 0.07, 0.15),
-        "max_leaf_nodes": (8, 16, 31),
-        "min_samples_leaf": (20, 40, 100),
-        "l2_regularization": (0.0, 5.0, 20.0),
-    },
+    "boosting": _TREES,
+    "lightgbm": {**_TREES, "category_values": (8, 16, 32)},
     "din": {"behaviour": (16, 32)},
     "mirec": {"behaviour": (16, 32), "step": (0.3, 1.0, 3.0)},
     "rbcq": {"discount": _DISCOUNT, "threshold": (0.1, 0.3, 0.5)},

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lakehouse.storage.files import json_object, read_stored
 from mtorl_model.evaluation.text import in_brackets
-from mtorl_model.studies.baselines.spaces import COMPARED, REFERENCE
+from mtorl_model.studies.baselines.spaces import CHOICES, REFERENCE
 from mtorl_model.studies.pictures import draw_protocols
 
 _HEADLINE = ("channel f1_macro", "channel accuracy")
@@ -66,7 +66,7 @@ def published(folder: Path, pictures: Path, advice: str) -> list[str]:
     The gap between the protocols is drawn into the folder pictures. Raises UserError, which ends in the advice, if a
     file is damaged.
     """
-    files = {name: folder / f"published_{name}.json" for name in COMPARED}
+    files = {name: folder / f"published_{name}.json" for name in CHOICES}
     files[REFERENCE] = folder / "published.json"
     results = {name: read_stored(file, _published, advice) for name, file in files.items() if file.exists()}
     if not results.keys() - {REFERENCE}:

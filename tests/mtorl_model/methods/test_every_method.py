@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from method_inputs import CandidateInputs, WindowInputs, inputs_of
+from optional_methods import is_installed, parameters
 
 from lakehouse.lake import Lake
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.baselines.shared.network_method import NetworkMethod
-from mtorl_model.methods.method import FUSION, GAINS, POLICY, VALUES, WINDOWS, Method, Prediction
+from mtorl_model.methods.method import CANDIDATES, FUSION, GAINS, POLICY, VALUES, Method, Prediction
 from mtorl_model.methods.model_folder import FILES, WEIGHTS, load_model, save_model
 from mtorl_model.training.checksums import write_checksums
 from mtorl_model.training.config import FineTuneConfig
@@ -33,7 +34,7 @@ OVERFITS = {
     "hidden": 64, "members": 1, "max_epochs": 150, "patience": 150, "batch_size": 64, "learning_rate": 1e-2,
     "dropout": 0.0, "category_dropout": 0.0, "prior_adjustment": 0.0, "dpo_weight": 0.0, "device": "cpu", "mu": 1.0,
     "channel_iterations": 200, "gain_iterations": 200, "min_samples_leaf": 1, "l2_regularization": 0.0,
-    "max_leaf_nodes": 31, "batch_norm": False, "rounds": 1, "entropy_share": 0.0,
+    "max_leaf_nodes": 31, "batch_norm": False, "rounds": 1, "entropy_share": 0.0, "submodels": 4,
 }  # fmt: skip
 
 # Parts of UnifiedRL other than the actor; the behaviour policy becomes the actor before the step. The tasks of RMTL.
@@ -41,13 +42,14 @@ LEARNED_IN_FULL_TRAINING = ("predictor.", "behaviour.", "weight_I", "usual_I", "
 
 # The networks of MTORL's baselines are smaller, because there are many: they need larger steps.
 OVERFITS_BASELINES = OVERFITS | {"hidden": 32, "behaviour": 8, "unit": 8, "learning_rate": 3e-2}
-EPOCHS = {"cql": 150, "din": 120, "wide_and_deep": 180, "dt": 60, "odt": 60, "star": 60}  # others: 100
+EPOCHS = {"cql": 150, "din": 120, "wide_and_deep": 180, "dt": 60, "odt": 60, "star": 60, "tabm": 250}  # others: 100
 
-every_method = pytest.mark.parametrize(
-    "name",
-    ["ag", "bc", "boosting", "cql", "din", "dt", "iql", "lightgbm", "mirec", "mtorl", "odt", "rbcq",
-     "rmtl", "star", "tabm", "unified_rl", "wide_and_deep"],
-)  # fmt: skip
+NAMES = [
+    "ag", "bc", "boosting", "cql", "din", "dt", "iql", "lightgbm", "mirec", "mtorl", "odt", "rbcq", "rmtl", "star",
+    "tabm", "unified_rl", "wide_and_deep",
+]  # fmt: skip
+ON_CANDIDATES = ("rmtl", "unified_rl")
+every_method = pytest.mark.parametrize("name", parameters(NAMES))
 Inputs = WindowInputs | CandidateInputs
 
 
@@ -98,8 +100,10 @@ def differs(first: Prediction, second: Prediction, chosen_BL: Any) -> bool:
 
 
 def test_this_suite_covers_all_methods() -> None:
-    names = [name for name in METHODS if METHODS[name].__module__.startswith("mtorl_model.")]
-    assert every_method.args[1] == names
+    names = [name for name in METHODS if name in NAMES or METHODS[name].__module__.startswith("mtorl_model.")]
+    assert names == NAMES
+    readers = [name for name in NAMES if is_installed(name) and METHODS[name].reads == CANDIDATES]
+    assert readers == list(ON_CANDIDATES)
     with pytest.raises(UserError, match=r"unknown method 'deep': choose one of ag, .*boosting, .*mtorl, .*rmtl"):
         METHODS["deep"]
 
@@ -151,7 +155,7 @@ def test_padding_and_other_sessions_are_never_read(tiny: Any, name: str, inputs:
     assert all(np.isfinite(array).all() for array in spoiled if array is not None)
 
 
-@pytest.mark.parametrize("name", [name for name in every_method.args[1] if METHODS[name].reads == WINDOWS])
+@pytest.mark.parametrize("name", parameters(name for name in NAMES if name not in ON_CANDIDATES))
 def test_predict_last_agrees_with_predict(tiny: Any, name: str, batch: Any) -> None:
     model = tiny(name)
     all_steps, last = model.predict(batch), model.predict_last(batch)

@@ -1,0 +1,36 @@
+"""A method whose library is not installed is listed, and its use is one line that says what to install."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mtorl_model.methods import METHODS
+from mtorl_model.studies.baselines.spaces import RIVALS, base_config
+from schemas.errors import UserError
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # Python then fails to import it
+    monkeypatch.delitem(sys.modules, f"mtorl_model.methods.baselines.{name}", raising=False)
+    monkeypatch.delitem(METHODS._registered, name, raising=False)
+
+
+@pytest.mark.usefixtures("without_library")
+@pytest.mark.parametrize("name", RIVALS)
+def test_its_use_says_what_to_install(name: str) -> None:
+    assert name in METHODS
+    message = rf"^the method needs the package {name}: \.venv/bin/pip install -r requirements-bench\.txt$"
+    with pytest.raises(UserError, match=message):
+        METHODS[name]
+    with pytest.raises(UserError, match=message):  # before a study tunes it, where a UserError is a failed trial
+        base_config(name, "criteo", None)
+
+
+def test_the_list_of_methods_loads_no_library() -> None:
+    code = "import sys; from mtorl_model.methods import METHODS; print(*METHODS, '|', *sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    names, modules = (set(part.split()) for part in result.stdout.split("|"))
+    assert names >= {*RIVALS, "mtorl"}
+    assert not modules & {*RIVALS, "torch"}
