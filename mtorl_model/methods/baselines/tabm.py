@@ -3,9 +3,9 @@
     x -> s_i * (W (r_i * x)) + b_i    (a layer of submodel i; W is the same for all submodels)
     F_i(x) = MLP_i(x), each with its own last layer;    p(x) = mean over i of p_i(x)
 
-The first r_i has random signs, one for each input; all other r_i and s_i start at 1. Each submodel has its own loss,
-and the losses are averaged. The average of the submodels' probabilities predicts and decides when to stop. A softmax
-gives the policy, a sigmoid each gain; a step is predicted from its own inputs.
+The first r_i has random signs, one for each number and category; all other r_i and s_i start at 1. The loss is the mean
+over the submodels. The mean of their probabilities predicts and decides when to stop. A softmax gives the policy, a
+sigmoid gives each gain. Each step is predicted from its own inputs.
 
 Departures: categories are embedded as in the other networks, in place of one-hot inputs, and numbers are not embedded
 (the paper's plain TabM).
@@ -13,19 +13,18 @@ Departures: categories are embedded as in the other networks, in place of one-ho
 Shapes as in data/batch.py; S submodels, E inputs.
 """
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.methods import register
-from mtorl_model.methods.baselines.shared.config import NetworkConfig
+from mtorl_model.methods.baselines.shared.config import NetworkConfig, presets_of
 from mtorl_model.methods.baselines.shared.library import library
-from mtorl_model.methods.baselines.shared.loss_sum import LossPart, LossSum
-from mtorl_model.methods.baselines.wide_and_deep import StepLogits, StepLogitsMethod
+from mtorl_model.methods.baselines.shared.loss_sum import LossSum
+from mtorl_model.methods.baselines.shared.step_logits import StepLogits, StepLogitsMethod
+from mtorl_model.methods.baselines.shared.submodels import average, over_submodels
 from mtorl_model.methods.common.embedding import CategoricalEmbedding, embedding_size, step_inputs
 from mtorl_model.methods.method import Prediction
 from schemas.json_config import require
@@ -68,30 +67,19 @@ class TabMNetwork(nn.Module):
         return logits if self.training else average(logits)
 
 
-def average(logits: StepLogits) -> StepLogits:
-    """The logits of the mean probabilities, with an axis of length 1 in place of S."""
-    channel_SBLA, gains_SBLG = logits
-    channel_1BLA = channel_SBLA.log_softmax(dim=-1).logsumexp(dim=0, keepdim=True) - math.log(len(channel_SBLA))
-    yes_1BLG, no_1BLG = (F.logsigmoid(x).logsumexp(dim=0, keepdim=True) for x in (gains_SBLG, -gains_SBLG))
-    return StepLogits(channel_1BLA, yes_1BLG - no_1BLG)
-
-
-def over_submodels(part: LossPart) -> LossPart:
-    """The mean over the leading axis of the logits."""
-
-    def losses(output: StepLogits, batch: Batch) -> Tensor:
-        losses_SX: Tensor = torch.vmap(lambda *logits: part.losses(StepLogits(*logits), batch))(*output)
-        return losses_SX.mean(dim=0)
-
-    return part._replace(losses=losses)
-
-
 @register
 class TabM(StepLogitsMethod):
     """TabM. config.train.members is the number of such networks, each of S submodels."""
 
     name = "tabm"
     Config = TabMConfig
+
+    @classmethod
+    def presets(cls, dataset: str) -> Mapping[str, TabMConfig]:
+        """`small` has 8 submodels, with which it predicts Criteo's validation users as well as with more."""
+        presets = presets_of(TabMConfig)
+        train = replace(presets["small"].train, learning_rate=3e-3)
+        return {**presets, "small": replace(presets["small"], submodels=8, train=train)}
 
     def new_network(self, sizes: InputSizes) -> TabMNetwork:
         return TabMNetwork(self.config, sizes)

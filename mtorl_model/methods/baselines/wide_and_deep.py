@@ -10,25 +10,14 @@ engineer selects (the paper crosses installed and shown apps); both parts are tr
 AdaGrad.
 """
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtorl_model.data.batch import Batch, InputSizes
 from mtorl_model.methods import register
 from mtorl_model.methods.baselines.shared.config import NetworkConfig
-from mtorl_model.methods.baselines.shared.loss_sum import LossSum, channel_part, gain_parts
-from mtorl_model.methods.baselines.shared.network_method import NetworkMethod, array_of, policy_of
+from mtorl_model.methods.baselines.shared.step_logits import StepLogits, StepLogitsMethod
 from mtorl_model.methods.baselines.shared.step_network import StepNetwork
-from mtorl_model.methods.method import GAINS, POLICY, Prediction
-
-
-class StepLogits(NamedTuple):
-    """The logits of channels and gains at every step."""
-
-    channel_BLA: Tensor
-    gains_BLG: Tensor
 
 
 class WideAndDeepNetwork(nn.Module):
@@ -52,20 +41,6 @@ class WideAndDeepNetwork(nn.Module):
         for table, size, code_BL in zip(self.wide, self.vocabulary, codes_BLK.unbind(-1), strict=True):
             logits_BLO = logits_BLO + table(previous_BL * size + code_BL)
         return StepLogits(logits_BLO[..., : self.actions], logits_BLO[..., self.actions :])
-
-
-class StepLogitsMethod(NetworkMethod):
-    """A method whose network returns StepLogits."""
-
-    predicts = frozenset({POLICY, GAINS})
-
-    def objective(self) -> LossSum:
-        gains = gain_parts(self.spec.gains, lambda output, batch: output.gains_BLG)
-        return LossSum(channel_part(lambda output: output.channel_BLA), *gains)
-
-    def predict_with(self, network: nn.Module, batch: Batch) -> Prediction:
-        logits: StepLogits = network(batch)
-        return Prediction(policy_of(logits.channel_BLA), array_of(logits.gains_BLG.sigmoid()))
 
 
 @register

@@ -10,7 +10,7 @@ REFERENCE = "mtorl"
 COMPARED = (
     REFERENCE, "boosting", "wide_and_deep", "din", "star", "mirec", "rbcq", "ag", "bc", "cql", "iql", "dt", "odt",
 )  # fmt: skip
-# Of libraries that requirements.txt does not have, so a study trains them only if they are named.
+# Their libraries are not in requirements.txt, so a study trains them only if its arguments name them.
 RIVALS = ("lightgbm", "tabm")
 CHOICES = (*COMPARED, *RIVALS)
 

@@ -10,7 +10,7 @@ from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
 
 pytest.importorskip("lightgbm", reason="lightgbm is not installed: pip install -r requirements-bench.txt")
 
-from mtorl_model.methods.baselines.lightgbm import LightTrees
+from mtorl_model.methods.baselines.shared.light_trees import LightTrees
 
 ROWS, CHANNELS = 2000, 5
 ONE_SPLIT = TreesConfig(channel_iterations=1, gain_iterations=1, gain_rate=1.0, channel_rate=1.0, max_leaf_nodes=2)
@@ -68,6 +68,6 @@ def test_the_state_is_numbers_and_another_text_is_an_error() -> None:
     assert {array.dtype.kind for array in state.values()} <= {"i", "u", "f"}
     loaded = LabelTrees.from_state(state, CHANNELS, 1, LightTrees.from_arrays)
     np.testing.assert_array_equal(loaded.policy(labels.feature_NF), trees.policy(labels.feature_NF))
-    other = {**state, "channel.text": np.frombuffer(b"no trees", np.uint8)}
+    no_trees = {**state, "channel.text": np.frombuffer(b"no trees", np.uint8)}
     with pytest.raises(ValueError, match="number of classes"):
-        LabelTrees.from_state(other, CHANNELS, 1, LightTrees.from_arrays)
+        LabelTrees.from_state(no_trees, CHANNELS, 1, LightTrees.from_arrays)

@@ -8,7 +8,7 @@ from synthetic import make_spec
 from torch import Tensor
 
 from mtorl_model.data.initial_policy import InitialPolicy
-from mtorl_model.methods.baselines.wide_and_deep import StepLogits
+from mtorl_model.methods.baselines.shared.step_logits import StepLogits
 from mtorl_model.methods.common.embedding import step_inputs
 from schemas.dataset import get_dataset
 
@@ -78,12 +78,14 @@ def test_a_training_step_has_the_mean_of_the_submodels_losses_and_validation_the
     network: TabMNetwork,
 ) -> None:
     batch = random_batch()
-    one, all_of_them = super(TabM, METHOD).objective(), METHOD.objective()
+    single_objective, objective = super(TabM, METHOD).objective(), METHOD.objective()
     drawn = torch.empty(0)
     logits = network.train()(batch)
-    single = [one.losses(StepLogits(*(x[s] for x in logits)), batch, drawn, None)[0] for s in range(SUBMODELS)]
-    torch.testing.assert_close(all_of_them.losses(logits, batch, drawn, None)[0], torch.stack(single).mean())
+    single = [
+        single_objective.losses(StepLogits(*(x[s] for x in logits)), batch, drawn, None)[0] for s in range(SUBMODELS)
+    ]
+    torch.testing.assert_close(objective.losses(logits, batch, drawn, None)[0], torch.stack(single).mean())
     average = network.eval()(batch)
-    expected = one.validation_losses(StepLogits(*(x[0] for x in average)), batch)
-    torch.testing.assert_close(all_of_them.validation_losses(average, batch), expected)
+    expected = single_objective.validation_losses(StepLogits(*(x[0] for x in average)), batch)
+    torch.testing.assert_close(objective.validation_losses(average, batch), expected)
     assert expected.sum() < torch.stack(single).mean()  # by Jensen's inequality
