@@ -76,7 +76,7 @@ class TabM(StepLogitsMethod):
 
     @classmethod
     def presets(cls, dataset: str) -> Mapping[str, TabMConfig]:
-        """`small` has 8 submodels (of 8, 16 and 32) and the rate .003 (of .001 and .003) by Criteo's validation users."""
+        """`small` has 8 submodels (of 8, 16 and 32) and the rate .003 (not .001) by Criteo's validation users."""
         presets = presets_of(TabMConfig)
         train = replace(presets["small"].train, learning_rate=3e-3)
         return {**presets, "small": replace(presets["small"], submodels=8, train=train)}
