@@ -32,6 +32,7 @@ from schemas.days import first_hour
 from schemas.tables.registry import CHAMPION_TABLES, TABLES_FROM_HISTORY
 
 _WAIT_FOR_ROWS = timedelta(hours=6)
+_BUILD_LIMIT = timedelta(hours=6)  # late rows, or a new version of the code, may make many earlier days stale
 
 
 def daily_dag(dataset: str) -> DAG:
@@ -66,6 +67,7 @@ def daily_dag(dataset: str) -> DAG:
             IF_ASKED_THIS_CODE,
             IF_FEW_ROWS_ARE_ACCEPTED,
             waits=_WAIT_FOR_ROWS,
+            execution_timeout=_BUILD_LIMIT,
         )
         # The audit reads the spec of mtorl's champion, if the lake has one.
         export_champion = python_step(

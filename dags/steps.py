@@ -84,8 +84,9 @@ def report_after_audits(dag: DAG, dataset: str) -> None:
     """Add the task `report`, which writes the day's page even if the day was stopped by a failure.
 
     It is a teardown: it runs after the audits whether or not they failed, and it does not change the state of the run.
-    It waits for every audit, because with parallel audits it would otherwise start at the first failure. A day without
-    rows has no page; the task that noticed it has sent the alert, so this task sends none.
+    It waits for every audit, and for build_tables, which audits the exposures: otherwise it would start at the first
+    failure of a parallel task. A day without rows has no page; the task that noticed it has sent the alert, so this
+    task sends none.
     """
     report = python_step("jobs.report", dataset, "--day", DAY, "--if-there", on_skipped_callback=None)
-    [audit for audit in dag.tasks if audit.task_id.startswith("audit_")] >> report.as_teardown()
+    [task for task in dag.tasks if task.task_id.startswith(("audit_", "build_tables"))] >> report.as_teardown()

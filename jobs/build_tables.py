@@ -1,12 +1,13 @@
-"""Raw log files to exposures, steps, sequences and item_history, with one start of Spark; --journeys: to journeys too.
+"""Raw log files to exposures, steps, sequences and item_history (with --journeys, journeys too) in one start of Spark.
 
     spark-submit jobs/build_tables.py --dataset kuairand --raw RAW --lake lake
-        [--from DAY] [--to DAY] [--this-code] | [--up-to DAY] [--accept-few-rows] [--audit] [--journeys]
+        [--from DAY] [--to DAY] | [--up-to DAY]; [--this-code] [--accept-few-rows] [--audit] [--journeys]
 
 It does what build_exposures and build_sequences (with windows of the default length) do with the same flags, and
 build_journeys for the last day. With --up-to, steps and sequences of earlier days are built again if they are stale.
-Spark takes longer to start than a day of a small log takes to build. --audit: new exposures and quarantined rows are
-audited as by audit_table --new, and after a critical failure nothing is computed from them.
+Spark takes longer to start than a day of a small log takes to build. --audit: before steps are computed, the exposures
+and quarantined rows of the requested days are audited; with --up-to, those of all days up to it that have not passed
+yet. After a critical failure nothing is computed from them.
 """
 
 from jobs import build_exposures, build_journeys
@@ -29,14 +30,14 @@ def main() -> None:
     dataset, lake, request = dataset_of(args), lake_of(args), build_exposures.request_of(args)
     with shared_context(spark_context, f"tables {dataset.name}") as opened:
         build_exposures.update(lake, dataset, args.raw, request, opened)
+        up_to = request.up_to
         if args.audit:
-            audit_tables(lake, dataset, TABLES_FROM_RAW, request.first, request.up_to or request.last, only_new=True)
-        first, last = (request.up_to, request.up_to) if request.up_to else (request.first, request.last)
+            audit_tables(lake, dataset, TABLES_FROM_RAW, request.first, up_to or request.last, only_new=bool(up_to))
+        first, last = (up_to, up_to) if up_to else (request.first, request.last)
         requested_days = exposure_days(lake, dataset, first, last)
         if args.journeys:
             # Steps are built from the journeys before their day, not from these.
             build_journeys.update(lake, dataset, requested_days[-1], request.code, opened)
-        up_to = request.up_to
         days = days_to_update(lake, dataset, up_to, SEQUENCES) if up_to else requested_days
         update_steps(lake, dataset, days, DEFAULT_STEPS, request.code, opened)
 

@@ -26,7 +26,7 @@ HISTORY = {
     "evaluate": set(),
 }
 DAILY = {
-    "build_tables": {"audit_day"},
+    "build_tables": {"audit_day", "report"},
     "export_champion": {"audit_day"},
     "audit_day": {"learn", "report"},
     "learn": {"audit_champion"},

@@ -6,9 +6,10 @@ A tree T_m grows leaf by leaf, each time at the split of the largest decrease of
 histograms of the gradients g and the Hessians h. A category is split into two sets of values, sorted by sum g / sum h.
 
 As in `boosting`, a classifier predicts the channel, and another one each gain, from the inputs of a single step. The
-settings are the same, and there is no early stopping.
+number of trees and their size are the same, and there is no early stopping.
 
-Departure: no sampling of rows by their gradients (GOSS), which the library's defaults do not use either.
+Departures: no sampling of rows by their gradients (GOSS), which the library's defaults do not use either; and splits of
+categories are smoothed and regularised more than those of numbers (the library's cat_smooth and cat_l2).
 """
 
 from dataclasses import dataclass

@@ -32,6 +32,7 @@ _METHOD_SPACES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "mtorl": {"mu": (0.08, 0.3, 1.0), "dpo_weight": (0.0, 0.6, 1.4)},
     "boosting": _TREES,
     "lightgbm": {**_TREES, "category_values": (8, 16, 32)},
+    "tabm": {"submodels": (8, 16, 32)},
     "din": {"behaviour": (16, 32)},
     "mirec": {"behaviour": (16, 32), "step": (0.3, 1.0, 3.0)},
     "rbcq": {"discount": _DISCOUNT, "threshold": (0.1, 0.3, 0.5)},

@@ -42,10 +42,12 @@ def run_study(
     max_epochs: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The content of baselines.json. methods must contain REFERENCE."""
+    # All before the first training: a missing library would end the study after hours.
+    untuned = {name: base_config(name, dataset.name, max_epochs) for name in methods}
     configs: dict[str, MethodConfig] = {}
     trainings: dict[str, list[list[HeldOut]]] = {}
     for name in methods:
-        configs[name] = tuned(lake, dataset.name, name, base_config(name, dataset.name, max_epochs), trials)
+        configs[name] = tuned(lake, dataset.name, name, untuned[name], trials)
         trainings[name] = [
             [held_out_prediction(lake, dataset.name, name, seeded(configs[name], seed), k) for k in range(folds)]
             for seed in range(seeds)

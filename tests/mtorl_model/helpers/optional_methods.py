@@ -19,5 +19,5 @@ def parameters(names: Iterable[str]) -> list[Any]:
 
 
 def _skip(name: str) -> pytest.MarkDecorator:
-    reason = f"{name} is not installed: pip install -r requirements-bench.txt"
+    reason = f"{name} is not installed: pip install -r requirements-rivals.txt"
     return pytest.mark.skipif(not is_installed(name), reason=reason)

@@ -46,7 +46,7 @@ class LightTrees:
         features = features_NF.shape[1]
         codes = list(range(features - categories, features))
         rows = lightgbm.Dataset(features_NF, code_N, weight=weight_N, categorical_feature=codes)
-        text = lightgbm.train(parameters, rows, iterations).model_to_string()
+        text = _without_threads(lightgbm.train(parameters, rows, iterations).model_to_string())
         return cls.from_arrays({"classes": classes_C.astype(np.int64), "text": _bytes(text)})
 
     def probabilities(self, features_NF: Features) -> Floats:
@@ -58,7 +58,7 @@ class LightTrees:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays of plain numbers by name."""
-        return {"classes": self.classes_C, "text": _bytes(self.booster.model_to_string())}
+        return {"classes": self.classes_C, "text": _bytes(_without_threads(self.booster.model_to_string()))}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "LightTrees":
@@ -68,6 +68,11 @@ class LightTrees:
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(str(error)) from error
         return cls(arrays["classes"], booster)
+
+
+def _without_threads(text: str) -> str:
+    """The library's text without the number of threads, which would make equal trees differ."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("[num_threads:"))
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:

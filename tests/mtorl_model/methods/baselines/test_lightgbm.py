@@ -8,7 +8,7 @@ import pytest
 from mtorl_model.methods.common.label_rows import LabelRows
 from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
 
-pytest.importorskip("lightgbm", reason="lightgbm is not installed: pip install -r requirements-bench.txt")
+pytest.importorskip("lightgbm", reason="lightgbm is not installed: pip install -r requirements-rivals.txt")
 
 from mtorl_model.methods.baselines.shared.light_trees import LightTrees
 

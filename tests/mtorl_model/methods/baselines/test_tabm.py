@@ -12,7 +12,7 @@ from mtorl_model.methods.baselines.shared.step_logits import StepLogits
 from mtorl_model.methods.common.embedding import step_inputs
 from schemas.dataset import get_dataset
 
-pytest.importorskip("tabm", reason="tabm is not installed: pip install -r requirements-bench.txt")
+pytest.importorskip("tabm", reason="tabm is not installed: pip install -r requirements-rivals.txt")
 
 from mtorl_model.methods.baselines.tabm import TabM, TabMConfig, TabMNetwork
 
