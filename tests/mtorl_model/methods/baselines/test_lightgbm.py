@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from mtorl_model.methods.common.label_rows import LabelRows
 from mtorl_model.methods.common.label_trees import LabelTrees, TreesConfig
@@ -71,3 +72,12 @@ def test_the_state_is_numbers_and_another_text_is_an_error() -> None:
     no_trees = {**state, "channel.text": np.frombuffer(b"no trees", np.uint8)}
     with pytest.raises(ValueError, match="number of classes"):
         LabelTrees.from_state(no_trees, CHANNELS, 1, LightTrees.from_arrays)
+
+
+def test_the_number_of_threads_does_not_change_the_stored_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, states = rows([1, 3, 1]), []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        states.append(LabelTrees.fit(labels, TreesConfig(channel_iterations=5), CHANNELS, FIT).state())
+    assert states[0].keys() == states[1].keys()
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
