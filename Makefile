@@ -83,7 +83,7 @@ cluster-test: ## run docker/compose.yaml without containers: a day on Celery and
 test: setup lint ## run lint and all tests
 	@bin/browser.sh
 	@bin/s3_server.sh
-	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## run the fast tests only: no Spark, Airflow, browser, training or lake
 	@$(TEST_SETTINGS) $(TOOLS)/pytest -q -n 2 --dist worksteal --ignore=tests/dags -m "not slow and not lake and not spark and not airflow and not cluster and not bucket and not browser"
