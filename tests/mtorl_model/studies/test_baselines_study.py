@@ -123,6 +123,11 @@ def test_the_tables_show_every_method_and_the_gap_between_the_protocols(result, 
     text = "\n".join(tables.unseen_users(result))
     assert text.count("\n| mtorl |") == text.count("\n| cql |") == 1
     assert "not identified (the log has no propensities)" in text
+    assert "channel f1_macro minus mtorl" in text
+    random_log = result | {"value": {"identified": True, "why": "drawn", "labels": 1, "users": 1, "rows": []}}
+    text = "\n".join(tables.unseen_users(random_log))
+    assert "ignore their F1 and accuracy" in text
+    assert "channel f1_macro minus mtorl" not in text
     unseen = next(
         row["value"] for row in result["rows"] if (row["method"], row["figure"]) == ("cql", "channel f1_macro")
     )
