@@ -20,6 +20,7 @@ from schemas.tables.sequences import sequences
 from schemas.tables.steps import steps
 
 pl = pytest.importorskip("polars", reason="polars is not installed: .venv/bin/pip install -r requirements-bench.txt")
+pytestmark = pytest.mark.slow(1)  # generates a log and reads it
 import polars.testing  # noqa: E402
 
 from benchmarks import fair_polars_peer as peer  # noqa: E402

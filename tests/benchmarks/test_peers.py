@@ -10,6 +10,7 @@ from benchmarks.pandas_peer import MIN_EXPOSURES, STEPS, journey
 from schemas.splits import SPLITS
 
 pytest.importorskip("polars", reason="polars is not installed: .venv/bin/pip install -r requirements-bench.txt")
+pytestmark = pytest.mark.slow(1)  # generates a log and reads it
 
 
 @pytest.fixture(scope="module")

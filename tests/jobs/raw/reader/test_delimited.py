@@ -58,6 +58,7 @@ def test_every_row_is_what_it_is_alone_at_any_split_and_block_size(folder, body,
         assert rows_of(path, LAYOUT, split_size, block_size) == expected
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(body=bodies, block_size=st.sampled_from([5, 1000]), separator=st.sampled_from(["::", "|~|", "\u00a6"]))
 @example(body=b'1,2,"a,b"\n', block_size=1000, separator="::")

@@ -104,6 +104,7 @@ def test_only_labels_with_a_propensity_are_used_if_there_are_enough():
     np.testing.assert_array_equal(values[0].gains[0].effect_A, values[1].gains[0].effect_A)
 
 
+@pytest.mark.slow(1)
 def test_values_keep_the_mean_of_the_predicted_gain_and_are_restored_from_arrays():
     values = fitted(1.5)
     rows, _ = world(1.5, labels=500, seed=2)
@@ -150,6 +151,7 @@ def test_a_model_that_no_value_depends_on_is_not_fitted_again():
             assert (newer.centre_KA[model] == value.centre_KA[model]).all() == (model != used)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("strength", [0.0, 1.5])
 def test_a_channel_that_has_become_the_best_is_recommended_after_a_day(strength):
     """With and without personal values: the effects follow the newest labels."""

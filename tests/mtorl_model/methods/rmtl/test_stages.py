@@ -160,6 +160,7 @@ def test_returns_are_discounted_within_a_session() -> None:
     assert reward_NT[0] == -1.0  # the input is unchanged
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_seed_gives_one_training_and_the_best_epoch_remains(seed: int) -> None:
     rows, valid = random_rows(900), random_rows(300, seed=1)
