@@ -10,15 +10,12 @@ and quarantined rows of the requested days are audited; with --up-to, those of a
 yet. After a critical failure nothing is computed from them.
 """
 
-from jobs import build_exposures, build_journeys
+from jobs import build_exposures, build_sequences
 from jobs.audit_table import audit_tables
-from jobs.history.step_tables import update_steps
 from jobs.spark.context import shared_context, spark_context
 from lakehouse.arguments import dataset_of, lake_of
-from lakehouse.published_days import days_to_update, exposure_days
 from schemas.errors import exit_with_one_line
 from schemas.steps import DEFAULT_STEPS
-from schemas.tables import SEQUENCES
 from schemas.tables.registry import TABLES_FROM_RAW
 
 
@@ -33,13 +30,8 @@ def main() -> None:
         up_to = request.up_to
         if args.audit:
             audit_tables(lake, dataset, TABLES_FROM_RAW, request.first, up_to or request.last, only_new=bool(up_to))
-        first, last = (up_to, up_to) if up_to else (request.first, request.last)
-        requested_days = exposure_days(lake, dataset, first, last)
-        if args.journeys:
-            # Steps are built from the journeys before their day, not from these.
-            build_journeys.update(lake, dataset, requested_days[-1], request.code, opened)
-        days = days_to_update(lake, dataset, up_to, SEQUENCES) if up_to else requested_days
-        update_steps(lake, dataset, days, DEFAULT_STEPS, request.code, opened)
+        days = build_sequences.requested_days(lake, dataset, request.first, request.last, up_to)
+        build_sequences.update(lake, dataset, days, DEFAULT_STEPS, request.code, opened, journeys=args.journeys)
 
 
 if __name__ == "__main__":

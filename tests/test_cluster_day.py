@@ -214,18 +214,13 @@ def kill_worker(cluster: Cluster, name: str, word: str, is_running: Callable[[],
     cluster.restart(container)
 
 
-def wait_for_steps(cluster: Cluster, is_audited: Callable[[set[str]], Any], description: str) -> None:
-    """Wait until these exposures are audited and executors are busy again: build_tables then computes steps."""
-    with environment(store_environment(cluster)):
-        folder = Lake.at("s3://mtorl/lake").audits(DATASET) / EXPOSURES
-        wait_for(lambda: is_audited({file.stem for file in folder.glob("*.json")}), description)
-    wait_for(lambda: busy_executors(cluster), "the steps")
-
-
 def kill_store(cluster: Cluster, job: str) -> None:
     """Kill the S3 store while this job computes steps, and start it again after a few seconds."""
     (worker,), (store,) = cluster.containers_of("worker"), cluster.containers_of("s3")
-    wait_for_steps(cluster, lambda days: days, f"the audit of the exposures in {job}")
+    with environment(store_environment(cluster)):
+        audits = Lake.at("s3://mtorl/lake").audits(DATASET) / EXPOSURES
+        wait_for(lambda: list(audits.glob("*.json")), f"the audit of the exposures in {job}")
+    wait_for(lambda: busy_executors(cluster), f"the steps in {job}")
     assert processes(worker, f"jobs/{job}.py"), "the job had ended before the store could be killed"
     kill(store.home)
     time.sleep(5)

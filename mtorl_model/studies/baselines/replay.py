@@ -43,7 +43,7 @@ from mtorl_model.data.windows.store import open_windows
 from mtorl_model.evaluation.bootstrap import Floats, UserBootstrap, estimate, quotient
 from mtorl_model.methods import METHODS
 from mtorl_model.methods.method import MethodConfig, Run
-from mtorl_model.studies.baselines.spaces import CHOICES, COMPARED, REFERENCE, RIVALS, base_config
+from mtorl_model.studies.baselines.spaces import REFERENCE, add_compared_methods, base_config, methods_of_command
 from mtorl_model.studies.baselines.study import seeded
 from mtorl_model.studies.cross_validation import stored_arrays
 from schemas.dataset import Dataset
@@ -96,9 +96,7 @@ def run_replay(
             for strategy, by_gain in rates.items()
         ],
         "command": f"make study STUDY={NAME} DATASET={dataset.name} FROM={first_day} TO={last_day} BUDGET={budget} "
-        f"SEEDS={seeds}"
-        + (f" EPOCHS={max_epochs}" if max_epochs else "")
-        + (f" METHODS='{' '.join(methods)}'" if set(methods) != set(COMPARED) else ""),
+        f"SEEDS={seeds}" + (f" EPOCHS={max_epochs}" if max_epochs else "") + methods_of_command(methods),
     }
 
 
@@ -192,9 +190,7 @@ def main() -> None:
     parser.add_argument("--budget", required=True, type=int, help="exposures to pay for")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each method, each with a campaign")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; default: as many as the settings")
-    parser.add_argument(
-        "--methods", nargs="+", default=list(COMPARED), choices=CHOICES, help=f"default: all but {', '.join(RIVALS)}"
-    )
+    add_compared_methods(parser)
     args = parser.parse_args()
     require_at_least(args, budget=1, seeds=1, max_epochs=1)
     lake, dataset = lake_of(args), dataset_of(args)

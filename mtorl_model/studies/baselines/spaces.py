@@ -1,6 +1,7 @@
 """The settings that are tuned for each method, and where the tuning starts."""
 
-from collections.abc import Mapping
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtorl_model.methods import METHODS
@@ -52,6 +53,17 @@ def base_config(name: str, dataset: str, max_epochs: int | None) -> MethodConfig
     plain: dict[str, Any] = _PLAIN if max_epochs is None else {**_PLAIN, "max_epochs": max_epochs}
     # "trees" is a setting of MTORL, and in boosting the name of its only part.
     return config.changed({key: value for key, value in plain.items() if key in config.settings()})
+
+
+def add_compared_methods(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--methods", nargs="+", default=list(COMPARED), choices=CHOICES, help=f"default: all but {', '.join(RIVALS)}"
+    )
+
+
+def methods_of_command(methods: Sequence[str]) -> str:
+    """The methods as an argument of `make study`, with a space before it; empty for the default."""
+    return f" METHODS='{' '.join(methods)}'" if set(methods) != set(COMPARED) else ""
 
 
 def space_of(name: str, config: MethodConfig) -> dict[str, tuple[Any, ...]]:

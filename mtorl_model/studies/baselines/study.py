@@ -26,7 +26,7 @@ from mtorl_model.evaluation.metrics import Figures, channel_figures, reward_metr
 from mtorl_model.methods.method import MethodConfig, Prediction
 from mtorl_model.studies.baselines.folds import HeldOut, Labels, fold_of, held_out_prediction
 from mtorl_model.studies.baselines.policy_values import policy_values
-from mtorl_model.studies.baselines.spaces import CHOICES, COMPARED, REFERENCE, RIVALS, base_config
+from mtorl_model.studies.baselines.spaces import REFERENCE, add_compared_methods, base_config, methods_of_command
 from mtorl_model.studies.baselines.tuning import tuned
 from mtorl_model.studies.cross_validation import FOLDS
 from schemas.dataset import Dataset
@@ -76,7 +76,7 @@ def run_study(
         "value": policy_values(lake, dataset.name, labels, trainings),
         "command": f"make study STUDY={NAME} DATASET={dataset.name} TRIALS={trials} FOLDS={folds} SEEDS={seeds}"
         + (f" EPOCHS={max_epochs}" if max_epochs else "")
-        + (f" METHODS='{' '.join(methods)}'" if set(methods) != set(COMPARED) else ""),
+        + methods_of_command(methods),
     }
 
 
@@ -132,9 +132,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=2, help=f"how many of the {FOLDS} folds, 1 to {FOLDS}")
     parser.add_argument("--seeds", type=int, default=2, help="trainings for each fold")
     parser.add_argument("--max-epochs", type=int, metavar="N", help="at most; default: as many as the preset")
-    parser.add_argument(
-        "--methods", nargs="+", default=list(COMPARED), choices=CHOICES, help=f"default: all but {', '.join(RIVALS)}"
-    )
+    add_compared_methods(parser)
     args = parser.parse_args()
     if not 1 <= args.folds <= FOLDS:
         raise UserError(f"--folds {args.folds}: choose 1 to {FOLDS}")
